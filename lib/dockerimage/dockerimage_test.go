@@ -1,0 +1,199 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package dockerimage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/imagetar"
+	"git.arvados.org/arvados.git/lib/keepfile"
+	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+	check "gopkg.in/check.v1"
+)
+
+func Test(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	check.TestingT(t)
+}
+
+const MiB = 1 << 20
+
+// fixture is an empty cluster for each test.
+type fixture struct {
+	ctx context.Context
+	cl  *cluster
+}
+
+func (f *fixture) SetUpTest(*check.C) {
+	f.ctx, f.cl = context.Background(), newCluster()
+}
+
+func (f *fixture) save(c *check.C, blocks int, img imagetar.Image) *Saved {
+	saved, err := f.cl.saver(blocks).Save(f.ctx, img)
+	c.Assert(err, check.IsNil)
+	return saved
+}
+
+// Owners of collections.
+const (
+	alice = "zzzzz-tpzed-alice0000000000"
+	bob   = "zzzzz-tpzed-bob000000000000"
+)
+
+// cluster is an API server and Keep, in memory, used with alice's token.
+type cluster struct {
+	keep        *keeptest.Keep
+	collections []arvados.Collection // oldest first, manifests not signed
+	fail        error                // what every request answers with
+	mtx         sync.Mutex
+	requests    []string // operands of the filters
+	log         bytes.Buffer
+}
+
+func newCluster() *cluster { return &cluster{keep: keeptest.New()} }
+
+func (cl *cluster) client() *keeptest.Client { return cl.keep.As("alices-token") }
+
+// saver is one that may use blocks buffers and finds what there is.
+func (cl *cluster) saver(blocks int) *Saver {
+	log := logrus.New()
+	log.SetOutput(&cl.log)
+	log.SetLevel(logrus.DebugLevel)
+	return &Saver{API: cl, Keep: cl.client(), Blocks: blocks, Log: log}
+}
+
+// add makes a collection and returns its UUID.
+func (cl *cluster) add(owner, manifest string, props map[string]interface{}) string {
+	uuid := fmt.Sprintf("zzzzz-4zz18-%015d", len(cl.collections))
+	unsigned := cl.keep.Sign(manifest, "")
+	cl.collections = append(cl.collections, arvados.Collection{
+		UUID:             uuid,
+		OwnerUUID:        owner,
+		PortableDataHash: arvados.PortableDataHash(unsigned),
+		ManifestText:     unsigned,
+		Properties:       props,
+	})
+	return uuid
+}
+
+func (cl *cluster) addImage(owner string, saved *Saved) string {
+	return cl.add(owner, saved.ManifestText, saved.Properties(nil, time.Time{}).Map())
+}
+
+// RequestAndDecodeContext lists collections, newest first.
+func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{}, method, path string, _ io.Reader, params interface{}) error {
+	if cl.fail != nil {
+		return cl.fail
+	}
+	if method != "GET" || path != "arvados/v1/collections" {
+		return fmt.Errorf("unexpected request: %s %s", method, path)
+	}
+	list := params.(arvados.ResourceListParams)
+	cl.mtx.Lock()
+	defer cl.mtx.Unlock()
+	for _, f := range list.Filters {
+		cl.requests = append(cl.requests, f.Operand.(string))
+	}
+	var answer arvados.CollectionList
+	for i := len(cl.collections) - 1; i >= 0 && len(answer.Items) < *list.Limit; i-- {
+		coll := cl.collections[i]
+		if matches(coll, list.Filters) {
+			coll.ManifestText = cl.keep.Sign(coll.ManifestText, "alices-token")
+			answer.Items = append(answer.Items, coll)
+		}
+	}
+	buf, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(buf, dst)
+}
+
+func matches(coll arvados.Collection, filters []arvados.Filter) bool {
+	for _, f := range filters {
+		var values []string
+		if key, ok := strings.CutPrefix(f.Attr, "properties."); ok && f.Operator == "contains" {
+			values = list(coll.Properties[key])
+		} else if f.Attr == "owner_uuid" && f.Operator == "=" {
+			values = []string{coll.OwnerUUID}
+		}
+		found := false
+		for _, v := range values {
+			found = found || v == f.Operand
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// contentOf is the file that a manifest describes.
+func (cl *cluster) contentOf(c *check.C, manifest string) []byte {
+	files, err := keepfile.ParseManifest(manifest)
+	c.Assert(err, check.IsNil)
+	c.Assert(files, check.HasLen, 1)
+	r := keepfile.NewReader(context.Background(), cl.client(), files[0])
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	c.Assert(err, check.IsNil)
+	return content
+}
+
+// archiveOf is the archive of an image whose layers need no unpacking.
+func archiveOf(c *check.C, img imagetar.Image) []byte {
+	layout, err := imagetar.NewLayout(img)
+	c.Assert(err, check.IsNil)
+	r := layout.Reader(context.Background(), img.Layers)
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	c.Assert(err, check.IsNil)
+	return content
+}
+
+// blockNames are the locators of a manifest without hints, in order.
+func blockNames(c *check.C, manifest string) []string {
+	files, err := keepfile.ParseManifest(manifest)
+	c.Assert(err, check.IsNil)
+	names := []string{}
+	for _, s := range files[0].Segments {
+		names = append(names, strings.Join(strings.Split(s.Locator, "+")[:2], "+"))
+	}
+	return names
+}
+
+// valid checks that a saved image is in order, and canonical.
+func (cl *cluster) valid(c *check.C, saved *Saved) {
+	report, err := Validate(context.Background(), cl.client(), saved.ManifestText, saved.Properties(nil, time.Time{}))
+	c.Assert(err, check.IsNil)
+	c.Check(report.Problems, check.HasLen, 0)
+	c.Check(report.Canonical, check.Equals, true)
+	c.Check(report.PDH, check.Equals, saved.PDH)
+	c.Check(report.ConfigDigest, check.Equals, saved.ConfigDigest)
+	c.Check(report.Platform, check.Equals, saved.Platform)
+}
+
+// forbid makes the layers impossible to download.
+func forbid(img imagetar.Image, layers ...int) imagetar.Image {
+	img.Layers = append([]imagetar.Layer(nil), img.Layers...)
+	for _, i := range layers {
+		img.Layers[i].Open = func(context.Context) (io.ReadCloser, error) {
+			return nil, errors.New("this layer must not be downloaded")
+		}
+	}
+	return img
+}

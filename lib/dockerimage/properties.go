@@ -1,0 +1,180 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package dockerimage
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+	"time"
+
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+)
+
+// Keys of the properties. The plain ones are those that Arvados itself is to
+// look at. A strict vocabulary may refuse them, in which case they are written
+// with the prefix "arv:", which it lets pass; so readers take either.
+const (
+	keyHash      = "docker-image-hash"
+	keyRepoTag   = "docker-image-repo-tag"
+	keyTimestamp = "docker-image-timestamp"
+
+	keyMarker   = "arv:docker-image"
+	keyDigest   = "arv:docker-image-digest"
+	keyPlatform = "arv:docker-image-platform"
+	keyLayers   = "arv:docker-image-layers"
+	keySize     = "arv:docker-image-size"
+	keyTagged   = "arv:docker-image-tagged"
+	keyPDH      = "arv:docker-image-pdh"
+
+	twin = "arv:"
+)
+
+// Properties describe an image collection. What is at its zero value is not
+// known and not written: collections made by other programs have few of them.
+type Properties struct {
+	Hash      string    // "sha256:<64 hex>", the file's name without .tar
+	RepoTags  []string  // names, "alpine:3.22"
+	Timestamp time.Time // "created" of the image's config
+	Digests   []string  // of index and manifest
+	Platform  string    // "linux/arm64/v8"
+	Layers    []string  // digests of the layers that have blocks of their own
+	Size      int64     // of all layers unpacked, in bytes
+	Tagged    time.Time // when the image got its names
+	PDH       string    // portable data hash of the collection when it was made
+}
+
+// Map is the properties as the API server takes them.
+func (p Properties) Map() map[string]interface{} {
+	m := map[string]interface{}{keyMarker: "1"}
+	setString := func(key, value string) {
+		if value != "" {
+			m[key] = value
+		}
+	}
+	setTime := func(key string, t time.Time) {
+		if !t.IsZero() {
+			m[key] = t.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	setList := func(key string, values []string) {
+		if len(values) > 0 {
+			m[key] = values
+		}
+	}
+	setString(keyHash, p.Hash)
+	if len(p.RepoTags) == 1 {
+		setString(keyRepoTag, p.RepoTags[0])
+	} else {
+		setList(keyRepoTag, p.RepoTags)
+	}
+	setTime(keyTimestamp, p.Timestamp)
+	setList(keyDigest, p.Digests)
+	setString(keyPlatform, p.Platform)
+	setList(keyLayers, p.Layers)
+	if p.Size > 0 {
+		m[keySize] = p.Size
+	}
+	setTime(keyTagged, p.Tagged)
+	setString(keyPDH, p.PDH)
+	return m
+}
+
+// ParseProperties reads the properties of any collection. Where a list is
+// expected it takes a single value, and the other way round; null, values of
+// other types and times that are none count as missing.
+func ParseProperties(m map[string]interface{}) Properties {
+	plain := func(key string) interface{} {
+		if v := m[key]; v != nil {
+			return v
+		}
+		return m[twin+key]
+	}
+	return Properties{
+		Hash:      first(plain(keyHash)),
+		RepoTags:  list(plain(keyRepoTag)),
+		Timestamp: timeOf(plain(keyTimestamp)),
+		Digests:   list(m[keyDigest]),
+		Platform:  first(m[keyPlatform]),
+		Layers:    list(m[keyLayers]),
+		Size:      bytesOf(m[keySize]),
+		Tagged:    timeOf(m[keyTagged]),
+		PDH:       first(m[keyPDH]),
+	}
+}
+
+// Links are the links by which API servers look for images that do not look at
+// properties. Owner and head are the caller's to fill in.
+func (p Properties) Links() []arvados.Link {
+	properties := map[string]interface{}{}
+	if !p.Timestamp.IsZero() {
+		properties["image_timestamp"] = p.Timestamp.UTC().Format(time.RFC3339Nano)
+	}
+	var links []arvados.Link
+	if p.Hash != "" {
+		links = append(links, arvados.Link{LinkClass: "docker_image_hash", Name: p.Hash, Properties: properties})
+	}
+	for _, tag := range p.RepoTags {
+		links = append(links, arvados.Link{LinkClass: "docker_image_repo+tag", Name: tag, Properties: properties})
+	}
+	return links
+}
+
+func list(v interface{}) []string {
+	switch v := v.(type) {
+	case []string:
+		return v
+	case []interface{}:
+		var values []string
+		for _, item := range v {
+			values = append(values, list(item)...)
+		}
+		return values
+	case string:
+		if v != "" {
+			return []string{v}
+		}
+	}
+	return nil
+}
+
+func first(v interface{}) string {
+	if values := list(v); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func timeOf(v interface{}) time.Time {
+	t, _ := parseTime(first(v))
+	return t
+}
+
+// parseTime reads a time as configs and properties have it. The year 1 is what
+// Go programs write for a time that they do not know.
+func parseTime(text string) (time.Time, bool) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || t.Year() <= 1 {
+		return time.Time{}, false
+	}
+	return t.UTC(), true
+}
+
+func bytesOf(v interface{}) int64 {
+	var n int64
+	switch v := v.(type) {
+	case int64:
+		n = v
+	case float64:
+		if v < math.MaxInt64 {
+			n = int64(v)
+		}
+	case json.Number:
+		n, _ = v.Int64()
+	case string:
+		n, _ = strconv.ParseInt(v, 10, 64)
+	}
+	return max(n, 0)
+}
