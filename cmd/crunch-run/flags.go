@@ -1,0 +1,111 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/builtin"
+)
+
+// command is a parsed command line.
+type command struct {
+	prog        string
+	uuid        string
+	detach      bool
+	kill        int // signal number, or -1
+	list        bool
+	version     bool
+	help        bool
+	stdinConfig bool
+	site        string   // path of the site file
+	stockArgs   []string // the command line for stock crunch-run, without our own flags
+	childArgs   []string // the command line for the detached child
+}
+
+// siteFlag is the one flag that stock crunch-run does not have. Sites set it
+// in Containers.CrunchRunArgumentsList.
+const siteFlag = "builtin-config"
+
+// parseFlags reads crunch-run's command line. What is wrong with it goes to
+// stderr.
+func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
+	cmd := command{prog: prog}
+	noDetach := len(args) > 0 && args[0] == "-no-detach"
+	if noDetach {
+		args = args[1:]
+	}
+	flags := flag.NewFlagSet(prog, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&cmd.detach, "detach", false, "start in the background")
+	flags.BoolVar(&cmd.list, "list", false, "list UUIDs of running containers (and notify their processes)")
+	flags.IntVar(&cmd.kill, "kill", -1, "send `signal` to the process of the given container")
+	flags.BoolVar(&cmd.version, "version", false, "print version and exit")
+	flags.BoolVar(&cmd.stdinConfig, "stdin-config", false, "read environment and cluster config as JSON from stdin")
+	flags.StringVar(&cmd.site, siteFlag, builtin.DefaultSiteFile, "site `file` of the builtin commands")
+	stockOnly(flags)
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		cmd.help = true
+		return cmd, nil
+	} else if err != nil {
+		return cmd, err
+	}
+	switch {
+	case cmd.version:
+	case cmd.list && flags.NArg() == 0:
+	case !cmd.list && flags.NArg() == 1:
+		cmd.uuid = flags.Arg(0)
+	default:
+		err := fmt.Errorf("usage: %s [options] container-uuid", prog)
+		fmt.Fprintln(stderr, err)
+		return cmd, err
+	}
+	if cmd.uuid != "" && (len(cmd.uuid) != 27 || strings.Contains(cmd.uuid, "/")) {
+		err := fmt.Errorf("usage: %s [options] UUID: %q is no container UUID", prog, cmd.uuid)
+		fmt.Fprintln(stderr, err)
+		return cmd, err
+	}
+	cmd.childArgs = append([]string{"-no-detach"}, args...)
+	cmd.stockArgs = withoutSiteFlag(args)
+	if noDetach {
+		cmd.detach = false
+		cmd.stockArgs = append([]string{"-no-detach"}, cmd.stockArgs...)
+	}
+	return cmd, nil
+}
+
+// stockOnly declares the flags that mean something to stock crunch-run only.
+func stockOnly(flags *flag.FlagSet) {
+	for _, name := range []string{"config", "ca-certs", "broken-node-hook", "cgroup-parent-subsystem", "cgroup-root", "cgroup-parent",
+		"container-enable-networking", "container-network-mode", "memprofile", "runtime-engine"} {
+		flags.String(name, "", "handed to stock crunch-run")
+	}
+	for _, name := range []string{"check-containerd", "crunchstat-interval", "sleep"} {
+		flags.Duration(name, time.Duration(0), "handed to stock crunch-run")
+	}
+	for _, name := range []string{"stdin-prices", "enable-memory-limit"} {
+		flags.Bool(name, false, "handed to stock crunch-run")
+	}
+}
+
+// withoutSiteFlag is args without our own flag, in either spelling.
+func withoutSiteFlag(args []string) []string {
+	var kept []string
+	for i := 0; i < len(args); i++ {
+		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
+		switch {
+		case name == siteFlag:
+			i++ // and its value
+		case !strings.HasPrefix(name, siteFlag+"="):
+			kept = append(kept, args[i])
+		}
+	}
+	return kept
+}

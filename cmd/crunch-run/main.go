@@ -1,0 +1,138 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+// Command crunch-run stands where dispatchers start Arvados's own crunch-run.
+// Containers for builtin commands it runs itself; every other container it
+// hands over, by exec, to the site's stock crunch-run. It never starts a
+// container of its own.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/builtin"
+	_ "git.arvados.org/arvados.git/lib/builtin/dockerpull"
+	"git.arvados.org/arvados.git/lib/builtinrun"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+)
+
+func main() {
+	// Dispatchers ask whether a process lives by SIGUSR2, which by default
+	// kills. "Ignored" survives the hand-over by exec.
+	signal.Ignore(syscall.SIGUSR2)
+	os.Exit(run(os.Args[0], os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	cmd, err := parseFlags(prog, args, stderr)
+	if err != nil {
+		return 2 // parseFlags has said why
+	}
+	locks := lockDir("/var/lock")
+	switch {
+	case cmd.help:
+		return 0
+	case cmd.version:
+		fmt.Fprintf(stdout, "%s with builtin commands %q (%s)\n", prog, builtin.Names(), runtime.Version())
+		return 0
+	case cmd.detach:
+		err = locks.detach(cmd, stdin, stdout)
+	case cmd.kill >= 0:
+		err = locks.kill(cmd.uuid, syscall.Signal(cmd.kill), stderr)
+	case cmd.list:
+		err = locks.list(stdout, stderr)
+	default:
+		err = runContainer(cmd, stdin, stderr)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", prog, err)
+		return 1
+	}
+	return 0
+}
+
+// configData is what dispatchers send on stdin. Cluster and the other fields
+// are for stock crunch-run only.
+type configData struct {
+	Env map[string]string
+}
+
+// runContainer decides who runs the container, and does it.
+func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
+	site, err := builtin.LoadSite(cmd.site)
+	if err != nil {
+		return err
+	}
+	var input []byte
+	if cmd.stdinConfig {
+		if input, err = io.ReadAll(stdin); err != nil {
+			return fmt.Errorf("read stdin: %w", err)
+		}
+	}
+	var config configData
+	if cmd.stdinConfig && json.Unmarshal(input, &config) != nil {
+		return handOver(site.StockCrunchRun, cmd.stockArgs, input) // stock says what is wrong
+	}
+	// As stock crunch-run does: certificates and Keep services are found by
+	// the environment, and what came on stdin is the newest.
+	for key, value := range config.Env {
+		os.Setenv(key, value)
+	}
+	client := arvados.NewClientFromEnv()
+	ctx, stop := stoppable(context.Background())
+	defer stop()
+	var ctr arvados.Container
+	err = client.RequestAndDecodeContext(ctx, &ctr, "GET", "arvados/v1/containers/"+cmd.uuid, nil, map[string]interface{}{
+		"select": []string{"uuid", "container_image", "command"},
+	})
+	if err != nil || !isBuiltin(site, ctr) {
+		return handOver(site.StockCrunchRun, cmd.stockArgs, input)
+	}
+	closeLockOnExec()
+	return builtinrun.Run(ctx, builtinrun.Config{
+		UUID:         cmd.uuid,
+		Dispatcher:   client,
+		InstanceType: os.Getenv("InstanceType"),
+		Site:         site,
+		Stderr:       stderr,
+	}, builtinrun.Builtin{Site: site})
+}
+
+// isBuiltin decides by image and command. A container whose image is one of
+// the two reserved names is ours in any case: no stock program could run it.
+func isBuiltin(site builtin.Site, ctr arvados.Container) bool {
+	if ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage {
+		return true
+	}
+	_, _, ok := builtin.Find(ctr.Command)
+	return ok && site.IsBuiltin(ctr.ContainerImage)
+}
+
+// stoppable is a context that the signals of dispatchers cancel.
+func stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	go func() {
+		select {
+		case sig := <-signals:
+			cancel(fmt.Errorf("caught signal: %v", sig))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(errors.New("done")) }
+}
+
+// killGrace is how long a killed process may take before kill reports that it
+// still lives; the dispatcher then asks again.
+const killGrace = time.Second
