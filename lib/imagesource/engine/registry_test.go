@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -119,7 +121,8 @@ func (r *testRegistry) Push(c *check.C, repository, tag string, img testImage) s
 func (r *testRegistry) PushIndex(c *check.C, repository, tag string, images map[string]testImage) string {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	index.SchemaVersion = 2
-	for name, img := range images {
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		img := images[name]
 		r.Push(c, repository, digestOf(img.manifest), img)
 		platform := parsePlatform(name)
 		index.Manifests = append(index.Manifests, ocispec.Descriptor{

@@ -148,7 +148,9 @@ func (s *Server) tag(w http.ResponseWriter, req *http.Request, name string) {
 		noImage(w, name)
 		return
 	}
-	s.SetName(req.FormValue("repo")+":"+req.FormValue("tag"), image)
+	// Clients write names in full here, which engines shorten.
+	repository := strings.TrimPrefix(req.FormValue("repo"), "docker.io/")
+	s.SetName(repository+":"+req.FormValue("tag"), image)
 	w.WriteHeader(http.StatusCreated)
 }
 
