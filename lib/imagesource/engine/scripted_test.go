@@ -242,10 +242,11 @@ func (s *scripted) TestPullSucceedsAfterCancel(c *check.C) {
 func (s *scripted) TestNeighbourPullsWhileWeAreCancelled(c *check.C) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.server.On(pulling, enginetest.Then(enginetest.Stream(enginetest.Pulling...), func(*http.Request) {
+	s.server.On(pulling, enginetest.Then(enginetest.Stream(enginetest.Pulling...), func(req *http.Request) {
 		s.server.SetName(appTag, app)
 		s.server.SetName(appDigest, app)
 		cancel()
+		<-req.Context().Done() // else the end of the answer may come first
 	}))
 	_, err := s.pull(ctx, PullRequest{})
 	c.Check(errors.Is(err, context.Canceled), check.Equals, true)
