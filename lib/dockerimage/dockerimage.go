@@ -4,11 +4,11 @@
 
 // Package dockerimage is the image collection: the Keep collection with one
 // file, "sha256:<hex>.tar", that Arvados runs containers from. It saves images
-// as such collections, describes them by properties, finds them by the digests
-// of images and layers, and validates them.
+// as such collections, describes them by properties, finds them by their names
+// and by the digests of images and layers, opens and validates them.
 //
 // It is for whoever has an image to store (builtin commands, arv-docker), and
-// for whoever looks for a stored one. It creates no records in the API server:
+// for whoever looks for a stored one or wants to load it. It creates no records in the API server:
 // a Saver writes blocks and returns the text of a manifest, so that an image
 // that was saved in part only leaves no trace. It knows nothing of registries
 // and engines, and puts nothing on disk.

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,9 +60,11 @@ const (
 type cluster struct {
 	keep        *keeptest.Keep
 	collections []arvados.Collection // oldest first, manifests not signed
+	links       []arvados.Link       // likewise
 	fail        error                // what every request answers with
 	mtx         sync.Mutex
 	requests    []string // operands of the filters
+	asked       int      // how many requests there were
 	log         bytes.Buffer
 }
 
@@ -84,6 +88,7 @@ func (cl *cluster) add(owner, manifest string, props map[string]interface{}) str
 		UUID:             uuid,
 		OwnerUUID:        owner,
 		PortableDataHash: arvados.PortableDataHash(unsigned),
+		CreatedAt:        time.Date(2026, 6, 1, 0, 0, len(cl.collections), 0, time.UTC),
 		ManifestText:     unsigned,
 		Properties:       props,
 	})
@@ -94,27 +99,30 @@ func (cl *cluster) addImage(owner string, saved *Saved) string {
 	return cl.add(owner, saved.ManifestText, saved.Properties(nil, time.Time{}).Map())
 }
 
-// RequestAndDecodeContext lists collections, newest first.
+// RequestAndDecodeContext lists collections or links, newest first.
 func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{}, method, path string, _ io.Reader, params interface{}) error {
 	if cl.fail != nil {
 		return cl.fail
 	}
-	if method != "GET" || path != "arvados/v1/collections" {
-		return fmt.Errorf("unexpected request: %s %s", method, path)
-	}
 	list := params.(arvados.ResourceListParams)
 	cl.mtx.Lock()
 	defer cl.mtx.Unlock()
+	cl.asked++
 	for _, f := range list.Filters {
-		cl.requests = append(cl.requests, f.Operand.(string))
+		cl.requests = append(cl.requests, fmt.Sprint(f.Operand))
 	}
-	var answer arvados.CollectionList
-	for i := len(cl.collections) - 1; i >= 0 && len(answer.Items) < *list.Limit; i-- {
-		coll := cl.collections[i]
-		if matches(coll, list.Filters) {
-			coll.ManifestText = cl.keep.Sign(coll.ManifestText, "alices-token")
-			answer.Items = append(answer.Items, coll)
+	var answer any
+	switch method + " " + path {
+	case "GET arvados/v1/collections":
+		items := newest(list, cl.collections, func(coll arvados.Collection) (time.Time, bool) { return coll.CreatedAt, matches(coll, list.Filters) })
+		for i := range items {
+			items[i].ManifestText = cl.keep.Sign(items[i].ManifestText, "alices-token")
 		}
+		answer = arvados.CollectionList{Items: items}
+	case "GET arvados/v1/links":
+		answer = arvados.LinkList{Items: newest(list, cl.links, func(link arvados.Link) (time.Time, bool) { return link.CreatedAt, linkMatches(link, list.Filters) })}
+	default:
+		return fmt.Errorf("unexpected request: %s %s", method, path)
 	}
 	buf, err := json.Marshal(answer)
 	if err != nil {
@@ -123,23 +131,61 @@ func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{},
 	return json.Unmarshal(buf, dst)
 }
 
+// newest is a page of the records that match.
+func newest[T any](list arvados.ResourceListParams, all []T, look func(T) (created time.Time, matches bool)) []T {
+	var found []T
+	for _, record := range all {
+		if _, ok := look(record); ok {
+			found = append([]T{record}, found...)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b T) int {
+		at, _ := look(a)
+		bt, _ := look(b)
+		return bt.Compare(at)
+	})
+	found = found[min(list.Offset, len(found)):]
+	return found[:min(*list.Limit, len(found))]
+}
+
 func matches(coll arvados.Collection, filters []arvados.Filter) bool {
 	for _, f := range filters {
-		var values []string
-		if key, ok := strings.CutPrefix(f.Attr, "properties."); ok && f.Operator == "contains" {
+		values := map[string][]string{
+			"owner_uuid": {coll.OwnerUUID}, "uuid": {coll.UUID}, "portable_data_hash": {coll.PortableDataHash},
+			"any": {coll.ManifestText + fmt.Sprint(coll.Properties)},
+		}[f.Attr]
+		if key, ok := strings.CutPrefix(f.Attr, "properties."); ok {
 			values = list(coll.Properties[key])
-		} else if f.Attr == "owner_uuid" && f.Operator == "=" {
-			values = []string{coll.OwnerUUID}
 		}
-		found := false
-		for _, v := range values {
-			found = found || v == f.Operand
-		}
-		if !found {
+		if !holds(f, values) {
 			return false
 		}
 	}
 	return true
+}
+
+func linkMatches(link arvados.Link, filters []arvados.Filter) bool {
+	for _, f := range filters {
+		if !holds(f, []string{map[string]string{"owner_uuid": link.OwnerUUID, "link_class": link.LinkClass, "name": link.Name}[f.Attr]}) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds reports whether a filter holds for one of the values.
+func holds(f arvados.Filter, values []string) bool {
+	return slices.ContainsFunc(values, func(v string) bool {
+		switch f.Operator {
+		case "contains", "=":
+			return v == f.Operand
+		case "in":
+			return slices.Contains(f.Operand.([]string), v)
+		case "like", "ilike":
+			return regexp.MustCompile(`(?is)^` + strings.NewReplacer("%", ".*", "_", ".").Replace(regexp.QuoteMeta(f.Operand.(string))) + `$`).MatchString(v)
+		}
+		panic(f.Operator)
+	})
 }
 
 // contentOf is the file that a manifest describes.

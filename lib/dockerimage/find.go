@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/keepfile"
@@ -26,7 +27,8 @@ type Found struct {
 	UUID         string
 	OwnerUUID    string
 	PDH          string
-	ManifestText string // signed for the token of the lookup
+	CreatedAt    time.Time // of the collection, by the API server's clock
+	ManifestText string    // signed for the token of the lookup
 	Properties   Properties
 }
 
@@ -48,30 +50,49 @@ func FindByLayer(ctx context.Context, api API, digest string) ([]Found, error) {
 	return find(ctx, api, digest, []arvados.Filter{{Attr: "properties." + keyLayers, Operator: "contains", Operand: digest}})
 }
 
+// FindByKey finds the image collections that say they were built under a
+// content key; newest first, at most a few.
+func FindByKey(ctx context.Context, api API, key string) ([]Found, error) {
+	return find(ctx, api, key, []arvados.Filter{{Attr: "properties." + keyKey, Operator: "=", Operand: key}})
+}
+
 func find(ctx context.Context, api API, digest string, filters []arvados.Filter) ([]Found, error) {
 	limit := maxFound
+	found, _, err := page(ctx, api, digest, arvados.ResourceListParams{Filters: filters, Limit: &limit})
+	return found, err
+}
+
+// page is a page of the image collections for which params.Filters hold, newest
+// first, and whether there may be more of them. subject is what is looked for,
+// for messages.
+func page(ctx context.Context, api API, subject string, params arvados.ResourceListParams) (found []Found, more bool, err error) {
+	params.Select = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "manifest_text", "properties"}
+	params.Order = "created_at desc"
+	params.Count = "none"
 	var answer arvados.CollectionList
-	err := api.RequestAndDecodeContext(ctx, &answer, http.MethodGet, "arvados/v1/collections", nil, arvados.ResourceListParams{
-		Filters: filters,
-		Select:  []string{"uuid", "owner_uuid", "portable_data_hash", "manifest_text", "properties"},
-		Order:   "created_at desc",
-		Limit:   &limit,
-		Count:   "none",
-	})
-	if err != nil {
-		return nil, apiFault("find image collections with", digest, err)
+	if err := api.RequestAndDecodeContext(ctx, &answer, http.MethodGet, "arvados/v1/collections", nil, params); err != nil {
+		return nil, false, apiFault("find image collections with", subject, err)
 	}
-	var found []Found
 	for _, coll := range answer.Items {
 		found = append(found, Found{
 			UUID:         coll.UUID,
 			OwnerUUID:    coll.OwnerUUID,
 			PDH:          coll.PortableDataHash,
+			CreatedAt:    coll.CreatedAt,
 			ManifestText: coll.ManifestText,
 			Properties:   ParseProperties(coll.Properties),
 		})
 	}
-	return found, nil
+	return found, isFull(len(answer.Items), answer.Limit, *params.Limit), nil
+}
+
+// isFull reports whether a page of n records may not be the last one. A server
+// that gives fewer than were asked for at a time says so by its limit.
+func isFull(n, limit, asked int) bool {
+	if limit > 0 {
+		asked = min(asked, limit)
+	}
+	return n > 0 && n >= asked
 }
 
 // apiFault makes err an error of the API server. One that refuses for good
@@ -80,13 +101,14 @@ func apiFault(op, subject string, err error) error {
 	e := &fault.Error{Op: op, Side: fault.API, Subject: subject, Err: err, Transient: true}
 	var refusal *arvados.TransactionError
 	if errors.As(err, &refusal) {
-		switch refusal.StatusCode {
-		case http.StatusRequestTimeout, http.StatusTooManyRequests:
-		default:
-			e.Transient = refusal.StatusCode >= 500
-		}
+		e.Transient = mayPass(refusal.StatusCode)
 	}
 	return e
+}
+
+// mayPass reports whether a request that got this HTTP status may succeed later.
+func mayPass(status int) bool {
+	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 }
 
 var imageFileName = regexp.MustCompile(`^(sha256:[0-9a-f]{64})\.tar$`)
@@ -97,20 +119,30 @@ var imageFileName = regexp.MustCompile(`^(sha256:[0-9a-f]{64})\.tar$`)
 // recorded disqualifies nothing: other programs record less. This guards
 // against accidents, not against malice.
 func (f Found) Check() error {
-	file, err := f.file()
-	if err != nil {
-		return err
-	}
-	name := imageFileName.FindStringSubmatch(file.Path)
+	file, hash, err := f.image()
 	switch {
-	case name == nil:
-		return fmt.Errorf("its file %.100q has not the name of an image", file.Path)
-	case f.Properties.Hash != "" && f.Properties.Hash != name[1]:
+	case err != nil:
+		return err
+	case f.Properties.Hash != "" && f.Properties.Hash != hash:
 		return fmt.Errorf("its file is %s but it claims to be image %.100s", file.Path, f.Properties.Hash)
 	case f.Properties.PDH != "" && f.Properties.PDH != f.PDH:
 		return fmt.Errorf("it was changed since it was made (portable data hash %s, at first %.100s)", f.PDH, f.Properties.PDH)
 	}
 	return nil
+}
+
+// image is the collection's only file, which must have the name of an image,
+// and the hash in that name.
+func (f Found) image() (keepfile.File, string, error) {
+	file, err := f.file()
+	if err != nil {
+		return file, "", err
+	}
+	name := imageFileName.FindStringSubmatch(file.Path)
+	if name == nil {
+		return file, "", fmt.Errorf("its file %.100q has not the name of an image", file.Path)
+	}
+	return file, name[1], nil
 }
 
 // file is the collection's only file.

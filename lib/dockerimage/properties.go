@@ -7,6 +7,7 @@ package dockerimage
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -28,8 +29,18 @@ const (
 	keySize     = "arv:docker-image-size"
 	keyTagged   = "arv:docker-image-tagged"
 	keyPDH      = "arv:docker-image-pdh"
+	keyBase     = "arv:docker-image-base"
+	keyKey      = "arv:docker-image-key"
 
 	twin = "arv:"
+)
+
+// Classes of links that say the same, and the property of theirs that has the
+// time.
+const (
+	linkHash = "docker_image_hash"
+	linkName = "docker_image_repo+tag"
+	linkTime = "image_timestamp"
 )
 
 // Properties describe an image collection. What is at its zero value is not
@@ -44,6 +55,15 @@ type Properties struct {
 	Size      int64     // of all layers unpacked, in bytes
 	Tagged    time.Time // when the image got its names
 	PDH       string    // portable data hash of the collection when it was made
+	Bases     []Base    // images that it was built upon
+	Key       string    // content key of the build that made it, 64 hex digits
+}
+
+// Base is an image that another was built upon.
+type Base struct {
+	Name string // as the recipe has it
+	Hash string // digest of its config
+	PDH  string // of the collection it came from, "" if it came from a registry
 }
 
 // Map is the properties as the API server takes them.
@@ -79,6 +99,16 @@ func (p Properties) Map() map[string]interface{} {
 	}
 	setTime(keyTagged, p.Tagged)
 	setString(keyPDH, p.PDH)
+	// A flat list, so that a filter can ask which images contain a hash.
+	var bases []string
+	for _, base := range p.Bases {
+		bases = append(bases, base.Name, base.Hash)
+		if base.PDH != "" {
+			bases = append(bases, base.PDH)
+		}
+	}
+	setList(keyBase, bases)
+	setString(keyKey, p.Key)
 	return m
 }
 
@@ -102,7 +132,28 @@ func ParseProperties(m map[string]interface{}) Properties {
 		Size:      bytesOf(m[keySize]),
 		Tagged:    timeOf(m[keyTagged]),
 		PDH:       first(m[keyPDH]),
+		Bases:     basesOf(list(m[keyBase])),
+		Key:       first(m[keyKey]),
 	}
+}
+
+var pdhPattern = regexp.MustCompile(`^[0-9a-f]{32}\+\d+$`)
+
+// basesOf takes the flat list apart: a name, a hash and perhaps a portable data
+// hash, again and again.
+func basesOf(values []string) (bases []Base) {
+	for _, value := range values {
+		last := len(bases) - 1
+		switch {
+		case last >= 0 && bases[last].Hash == "":
+			bases[last].Hash = value
+		case last >= 0 && bases[last].PDH == "" && pdhPattern.MatchString(value):
+			bases[last].PDH = value
+		default:
+			bases = append(bases, Base{Name: value})
+		}
+	}
+	return bases
 }
 
 // Links are the links by which API servers look for images that do not look at
@@ -110,14 +161,14 @@ func ParseProperties(m map[string]interface{}) Properties {
 func (p Properties) Links() []arvados.Link {
 	properties := map[string]interface{}{}
 	if !p.Timestamp.IsZero() {
-		properties["image_timestamp"] = p.Timestamp.UTC().Format(time.RFC3339Nano)
+		properties[linkTime] = p.Timestamp.UTC().Format(time.RFC3339Nano)
 	}
 	var links []arvados.Link
 	if p.Hash != "" {
-		links = append(links, arvados.Link{LinkClass: "docker_image_hash", Name: p.Hash, Properties: properties})
+		links = append(links, arvados.Link{LinkClass: linkHash, Name: p.Hash, Properties: properties})
 	}
 	for _, tag := range p.RepoTags {
-		links = append(links, arvados.Link{LinkClass: "docker_image_repo+tag", Name: tag, Properties: properties})
+		links = append(links, arvados.Link{LinkClass: linkName, Name: tag, Properties: properties})
 	}
 	return links
 }

@@ -45,7 +45,7 @@ func (s *validateSuite) validate(c *check.C, manifest string, props Properties) 
 
 // store writes content as the one file of a collection, in blocks that end
 // where they may.
-func (s *validateSuite) store(c *check.C, name string, content []byte) string {
+func (s *fixture) store(c *check.C, name string, content []byte) string {
 	run, err := keepfile.NewWriter(s.cl.client(), 1, arvados.BlockWriteOptions{}).Run(s.ctx, 0)
 	c.Assert(err, check.IsNil)
 	_, err = run.Write(content)
