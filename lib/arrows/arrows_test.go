@@ -39,8 +39,10 @@ var rows = map[string][]string{
 	"lib/keepfile/":           {"lib/fault", "sdk"},
 	"lib/dockerimage/":        {"lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"lib/imagesource/":        {"lib/fault", "lib/imageref", "lib/imagetar"},
-	"lib/builtin/":            {"lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
-	"lib/builtinrun":          {"lib/builtin", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
+	"lib/buildcontext":        {"lib/fault", "lib/keepfile", "sdk"},
+	"lib/dockerfile":          {"lib/fault", "lib/imageref"},
+	"lib/builtin/":            {"lib/buildcontext", "lib/dockerfile", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
+	"lib/builtinrun":          {"lib/builtin", "lib/buildcontext", "lib/dockerfile", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
 	"services/localapi/":      {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"services/localkeep":      {"sdk"},
 	"services/localcluster":   {"services/localapi", "services/localkeep", "services/localdispatch", "lib", "sdk"},
@@ -54,7 +56,9 @@ var rows = map[string][]string{
 // only says which package alone may import a foreign one.
 var only = map[string]string{
 	"github.com/docker/docker/client":                      "lib/imagesource/engine",
+	"github.com/moby/buildkit/client":                      "lib/imagesource/engine",
 	"github.com/google/go-containerregistry/pkg/v1/remote": "lib/imagesource/registry",
+	"github.com/go-git/go-git/v5/plumbing/transport/http":  "lib/buildcontext",
 	"modernc.org/sqlite":                                   "services/localapi",
 }
 
