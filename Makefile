@@ -20,7 +20,8 @@ demo: all ## see it work: an embedded cluster pulls an image and runs it (IMAGE=
 test: lint ## install what the tests need (Debian, as root), then run all of them
 	build/need-test-tools
 	build/need-engine
-	go test -race -timeout 30m ./...
+	build/need-second-engine
+	go test -race -p 1 -timeout 40m ./... # one package at a time: several use the same engines
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l cmd lib sdk services build | tee /dev/stderr)"

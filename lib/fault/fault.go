@@ -23,6 +23,7 @@ const (
 	Engine   Side = "engine"   // the Docker Engine of the node
 	Keep     Side = "keep"     // block storage
 	API      Side = "api"      // the Arvados API server
+	Build    Side = "build"    // a step of the recipe of a build: it ran, or began to, and failed
 )
 
 // Error is a failed operation. The zero value of every field but Side is

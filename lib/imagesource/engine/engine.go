@@ -3,14 +3,14 @@
 // SPDX-License-Identifier: AGPL-3.0
 
 // Package engine is the node's Docker Engine as a source of images (pull, then
-// save), as a place to load an image into, and as the runner of ordinary
+// save; build), as a place to load an image into, and as the runner of ordinary
 // containers of the embedded cluster. It speaks to engines with either image
 // store, from API 1.41 on, and hides the differences: what an image id is,
 // which errors come with HTTP 200, what a pull leaves behind.
 //
-// It is the only package that knows github.com/docker/docker/client. It never
-// writes an image to disk itself, never logs (progress goes to the caller), and
-// never removes what it has not brought.
+// It is the only package that knows github.com/docker/docker/client and
+// BuildKit's client. It never writes an image to disk itself, never logs (progress
+// goes to the caller), and never removes what it has not brought.
 package engine
 
 import (
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/fault"
+	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/client"
 )
 
@@ -57,6 +58,12 @@ type Info struct {
 	Version    string // of the engine: "20.10.24+dfsg1"
 	Store      string // StoreContainerd, or the graph driver: "overlay2"
 	Platform   string // of the node, as in image configs: "linux/amd64"
+}
+
+// RecentDockerfile reports whether the engine knows the syntax of Dockerfiles
+// since 1.4, heredocs among it: from Docker Engine 23.0 on.
+func (i Info) RecentDockerfile() bool {
+	return versions.GreaterThanOrEqualTo(i.APIVersion, "1.42")
 }
 
 // StoreContainerd is the image store in which an image id is the digest of a

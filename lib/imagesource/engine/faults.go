@@ -13,6 +13,8 @@ import (
 	"git.arvados.org/arvados.git/lib/imageref"
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // errCut is the end of a stream of messages that must not be its end: an engine
@@ -38,7 +40,7 @@ func (e *Engine) fault(op, subject string, err error) *fault.Error {
 	case strings.Contains(text, "no space left on device"):
 		f.Transient = true
 		f.Hint = "the disk of the Docker Engine is full"
-	case errors.Is(err, errCut), cerrdefs.IsInternal(err), cerrdefs.IsUnavailable(err):
+	case errors.Is(err, errCut), cerrdefs.IsInternal(err), cerrdefs.IsUnavailable(err), status.Code(err) == codes.Unavailable:
 		f.Transient = true
 	}
 	return f

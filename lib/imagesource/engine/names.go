@@ -163,10 +163,10 @@ func (p *pull) restore(ctx context.Context) error {
 
 // untag removes a name, and the image with its last name if no container uses
 // it. It is no error if the name is gone already.
-func (p *pull) untag(ctx context.Context, name string) error {
+func (e *Engine) untag(ctx context.Context, name string) error {
 	// Without force an engine keeps the last name of an image that a
 	// container uses. With force only the name goes; the image stays.
-	_, err := p.cli.ImageRemove(ctx, name, image.RemoveOptions{Force: true, PruneChildren: true})
+	_, err := e.cli.ImageRemove(ctx, name, image.RemoveOptions{Force: true, PruneChildren: true})
 	if cerrdefs.IsNotFound(err) {
 		return nil
 	}

@@ -115,18 +115,25 @@ type pull struct {
 	traces
 }
 
+// privateName is the name of ours, on the engine, for what an operation brings
+// for an owner.
+func privateName(op, subject, owner string) (string, error) {
+	lower := strings.ToLower(owner)
+	if !ownerPattern.MatchString(lower) {
+		return "", &fault.Error{Op: op, Side: fault.Request, Subject: subject, Err: fmt.Errorf("%q cannot be the owner of a %s", owner, op)}
+	}
+	return "arvados-builtin/" + lower + ":" + op, nil
+}
+
 func (e *Engine) preparePull(ctx context.Context, req PullRequest) (*pull, error) {
 	p := &pull{Engine: e, req: req, platform: req.Platform, report: req.Progress, digest: req.Ref.Digest}
 	if p.report == nil {
 		p.report = func(string) {}
 	}
-	owner := strings.ToLower(req.Owner)
-	if !ownerPattern.MatchString(owner) {
-		return nil, &fault.Error{Op: "pull", Side: fault.Request, Subject: req.Ref.Familiar(),
-			Err: fmt.Errorf("%q cannot be the owner of a pull", req.Owner)}
-	}
-	p.private = "arvados-builtin/" + owner + ":pull"
 	var err error
+	if p.private, err = privateName("pull", req.Ref.Familiar(), req.Owner); err != nil {
+		return nil, err
+	}
 	if p.auth, err = credentialsFor(req.Credentials, req.Ref); err != nil {
 		return nil, err
 	}

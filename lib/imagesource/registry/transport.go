@@ -138,3 +138,22 @@ func withoutTLS(err error) bool {
 	var record tls.RecordHeaderError
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/"
 }
+
+// HTTPClient is for other servers that a request names. It connects to public
+// addresses, and to others if Options.Registries list them. Its refusals are
+// *fault.Error of side Request.
+func (s *Source) HTTPClient() *http.Client {
+	return &http.Client{Transport: guarded{s.guard}}
+}
+
+type guarded struct{ *guard }
+
+func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := g.guard.RoundTrip(req)
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		refused.named = true
+		return nil, asFault("connect to", req.URL.Host, err)
+	}
+	return resp, err
+}

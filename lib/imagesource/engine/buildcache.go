@@ -1,0 +1,135 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package engine
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/tonistiigi/fsutil"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// A builder lets go of its cache records a little after it has answered.
+const (
+	releaseTime = 3 * time.Second
+	releaseTick = 200 * time.Millisecond
+)
+
+// uploads are the cache records of build contexts as they came, unpacked ones,
+// and Dockerfiles: nobody's build finds them again, so they are removed also when
+// another build, which was killed, has left them.
+var uploads = bkclient.WithFilter([]string{
+	`description~="^http url http://buildkit-session/"`,
+	`description=="copy /context /"`,
+	`description~="^local source for ` + sourcePrefix + `"`,
+})
+
+// remember notes which cache records there are of those that forget looks at.
+func (b *build) remember(ctx context.Context) error {
+	var which bkclient.Filter // all
+	if b.req.CacheScope != "" {
+		which = uploads
+	}
+	usage, err := b.client.DiskUsage(ctx, which)
+	if err != nil {
+		return b.fault("list the build cache of", "", err)
+	}
+	b.records = map[string]bool{}
+	for _, record := range usage {
+		b.records[record.ID] = true
+	}
+	return nil
+}
+
+// cleanup removes what the build has left. What cannot be removed is logged: the
+// image itself may be safe in Keep.
+func (b *build) cleanup(ctx context.Context) {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	if !b.streams() {
+		b.warn("remove", b.private, b.untag(ctx, b.private))
+	}
+	b.unload(ctx)
+	if b.req.CacheScope == "" {
+		b.warn("remove", "the build cache", b.forget(ctx, nil))
+	}
+	b.warn("remove", "the build context", b.forget(ctx, uploads))
+	if most := b.req.CacheSize; b.req.CacheScope != "" && most > 0 {
+		// Old builders know the first figure only, and take it for the other.
+		b.warn("shrink", "the build cache", b.client.Prune(ctx, nil, bkclient.WithKeepOpt(0, most, most, 0)))
+	}
+}
+
+// forget removes the cache records that match the filter; without one, those that
+// have come since remember. A record goes only after those that build on it, and
+// once the builder has let it go.
+func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
+	for end := time.Now().Add(releaseTime); ; {
+		usage, err := b.client.DiskUsage(ctx, which)
+		if err != nil {
+			return err
+		}
+		var free bkclient.Filter
+		busy := false
+		for _, record := range usage {
+			switch {
+			case record.InUse:
+				busy = busy || !b.records[record.ID]
+			case which == nil && b.records[record.ID]:
+			default:
+				free = append(free, "id=="+record.ID)
+			}
+		}
+		if len(free) > 0 {
+			if err := b.client.Prune(ctx, nil, bkclient.PruneAll, free); err != nil {
+				return err
+			}
+		}
+		if len(free) == 0 && !busy || time.Now().After(end) {
+			return nil
+		}
+		if len(free) == 0 {
+			time.Sleep(releaseTick)
+		}
+	}
+}
+
+// LimitsWork reports whether the engine holds RUN steps to the memory and CPUs of
+// a BuildRequest. It tries: a builder that knows limits refuses one that is no
+// number, and any other ignores it. (Known since BuildKit 0.31; Docker Engine 28
+// has an older one.)
+func (e *Engine) LimitsWork(ctx context.Context) (bool, error) {
+	client, err := e.buildkit(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer client.Close()
+	if _, err := client.Info(ctx); status.Code(err) == codes.Unimplemented {
+		return false, nil // before BuildKit 0.11; a failing build takes it seconds
+	} else if err != nil {
+		return false, e.fault("ask the builder of", "", err)
+	}
+	source := sourcePrefix + newNonce()
+	_, err = client.Solve(ctx, nil, bkclient.SolveOpt{
+		Frontend: frontend,
+		FrontendAttrs: map[string]string{"memory": "no number", "cmdline": frontend, "filename": filename,
+			"dockerfilekey": source, "contextkey": source},
+		LocalMounts: map[string]fsutil.FS{source: oneFile("FROM scratch\n")},
+	}, nil)
+	if err != nil && strings.Contains(err.Error(), "invalid memory value") {
+		return true, nil
+	}
+	if err != nil && (ctx.Err() != nil || status.Code(err) == codes.Unavailable) {
+		return false, e.fault("ask the builder of", "", err)
+	}
+	cleanup, cancel := detached(ctx)
+	defer cancel()
+	_ = client.Prune(cleanup, nil, bkclient.PruneAll, uploads) // the next build does it as well
+	return false, nil
+}
