@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	_ "git.arvados.org/arvados.git/lib/builtin/dockerbuild"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerpull"
 	"git.arvados.org/arvados.git/lib/builtinrun"
 	"git.arvados.org/arvados.git/sdk/go/arvados"

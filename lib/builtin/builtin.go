@@ -4,7 +4,7 @@
 
 // Package builtin is the registry of builtin commands: commands of a container
 // request that a program of ours carries out itself instead of starting a
-// container for them ("docker pull").
+// container for them ("docker pull", "docker build").
 //
 // A command knows nothing of where it runs. Its host (the front on a compute
 // node, or a program inside an ordinary container) gives it a Job and turns
@@ -15,14 +15,10 @@ package builtin
 import (
 	"context"
 	"fmt"
-	"io"
 	"sort"
 	"strings"
 
-	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
-	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"github.com/sirupsen/logrus"
 )
 
 // Image is the container_image of a request for a builtin command, and
@@ -44,45 +40,27 @@ type Command interface {
 	Run(ctx context.Context, job *Job) (*Result, error)
 }
 
-// Job is everything a command gets from its host.
-type Job struct {
-	UUID    string                   // of the container; unique, for private names
-	Args    []string                 // words of the command after its name
-	Mounts  map[string]arvados.Mount // of the container, secret ones excluded
-	Secrets map[string][]byte        // contents of secret mounts by path; never to be logged
-	API     dockerimage.API          // as the user who asked for the container
-	Keep    dockerimage.Keep         // likewise
-	Owner   string                   // UUID of that user
-	Write   arvados.BlockWriteOptions
-	Blocks  int // 64 MiB blocks that may be in memory at a time
-	Site    Site
-
-	Log      logrus.FieldLogger // what an administrator wants to know
-	Stdout   io.Writer          // what docker would print
-	Activity func(string)       // a short line on what goes on; cheap to call often
-}
-
 // Result is a finished command's output.
 type Result struct {
 	ManifestText string                 // of the output collection, locators signed for Job.API's token
 	Properties   map[string]interface{} // for container.output_properties
 }
 
-var registry = map[string]Command{}
+var commands = map[string]Command{}
 
 // Register adds a command under a name of one or more words, as in "docker
 // pull". It panics when the name is taken.
 func Register(name string, cmd Command) {
-	if _, taken := registry[name]; taken {
+	if _, taken := commands[name]; taken {
 		panic("builtin: registered twice: " + name)
 	}
-	registry[name] = cmd
+	commands[name] = cmd
 }
 
 // Names are the registered names, sorted.
 func Names() []string {
-	names := make([]string, 0, len(registry))
-	for name := range registry {
+	names := make([]string, 0, len(commands))
+	for name := range commands {
 		names = append(names, name)
 	}
 	sort.Strings(names)
@@ -92,7 +70,7 @@ func Names() []string {
 // Find is the command whose name words begins with, and the words after its
 // name.
 func Find(words []string) (Command, []string, bool) {
-	for name, cmd := range registry {
+	for name, cmd := range commands {
 		n := strings.Count(name, " ") + 1
 		if len(words) >= n && strings.Join(words[:n], " ") == name {
 			return cmd, words[n:], true
@@ -122,7 +100,7 @@ func ExitCode(err error) (code int, ok bool) {
 		return 0, false
 	case fault.SideOf(err) == fault.Request:
 		return 2, true
-	case fault.SideOf(err) == fault.Registry:
+	case fault.SideOf(err) == fault.Registry, fault.SideOf(err) == fault.Build:
 		return 1, true
 	default: // engine, keep, api, or a bug of ours: another node may do better
 		return 0, false

@@ -20,11 +20,11 @@ type registrySuite struct {
 }
 
 func (s *registrySuite) SetUpTest(c *check.C) {
-	s.before, registry = registry, map[string]Command{}
+	s.before, commands = commands, map[string]Command{}
 }
 
 func (s *registrySuite) TearDownTest(c *check.C) {
-	registry = s.before
+	commands = s.before
 }
 
 type named string

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/fault"
 	"github.com/dustin/go-humanize"
@@ -37,9 +38,11 @@ type Site struct {
 	// docker_image_repo+tag are written beside the properties: "auto"
 	// (default: unless the API server resolves images by properties),
 	// "always" or "never".
-	Links  string     `yaml:"links"`
-	Pull   SitePull   `yaml:"pull"`
-	Engine SiteEngine `yaml:"engine"`
+	Links   string      `yaml:"links"`
+	Pull    SitePull    `yaml:"pull"`
+	Build   SiteBuild   `yaml:"build"`
+	Resolve SiteResolve `yaml:"resolve"`
+	Engine  SiteEngine  `yaml:"engine"`
 }
 
 // SitePull is the part of the site file about docker pull.
@@ -60,6 +63,53 @@ type SitePull struct {
 	MaxSize Bytes `yaml:"max_size"`
 }
 
+// SiteBuild is the part of the site file about docker build.
+type SiteBuild struct {
+	// Enabled: users may build at all. Nil, the default, is true.
+	Enabled *bool `yaml:"enabled"`
+	// Builder is "engine" (default: the node's Docker Engine) or "private" (a
+	// second daemon for each build, in a cgroup and a network namespace of
+	// its own, thrown away afterwards).
+	Builder string `yaml:"builder"`
+	// From says where the images come from that a recipe builds upon:
+	// "keep-first" (default: from Keep if it has one of the name, else from
+	// the registry), "registry" or "keep-only".
+	From string `yaml:"from"`
+	// Network is the most that RUN steps and ADD may have: "default" (default)
+	// or "none".
+	Network string `yaml:"network"`
+	// Cache is "none" (default: what a build leaves in the engine's build
+	// cache is removed) or "user" (it stays, so that steps which have not
+	// changed are not run again; cache mounts are shared by the builds of one
+	// user).
+	Cache string `yaml:"cache"`
+	// CacheSize is the most that the engine's build cache may have after a
+	// build if it stays; what was not used for longest goes. Default: 20 GiB.
+	CacheSize Bytes      `yaml:"cache_size"`
+	Limits    SiteLimits `yaml:"limits"`
+}
+
+// SiteLimits bound a build. A zero is no bound.
+type SiteLimits struct {
+	Time    Duration `yaml:"time"`    // from start to end
+	Context Bytes    `yaml:"context"` // of all files sent to the builder
+	Size    Bytes    `yaml:"size"`    // of the image, as the builder hands it over
+	Layers  int      `yaml:"layers"`  // of the image
+	// Resources says what happens where the builder cannot hold RUN steps to
+	// the RAM and cores of the request: "warn" (default) or "refuse".
+	Resources string `yaml:"resources"`
+}
+
+// SiteResolve is the part of the site file about names of images in Keep.
+type SiteResolve struct {
+	// Trust says whose images a name may mean: "any" (that the user can read),
+	// "own" or "site" (own, or of the Owners). Default: any, but site for
+	// administrators, who can read everybody's.
+	Trust string `yaml:"trust"`
+	// Owners are UUIDs of users and projects that everybody trusts.
+	Owners []string `yaml:"owners"`
+}
+
 // SiteEngine is the part of the site file about the node's Docker Engine.
 type SiteEngine struct {
 	// Host is the engine's address. Default: unix:///var/run/docker.sock.
@@ -76,6 +126,19 @@ func (b *Bytes) UnmarshalYAML(text []byte) error {
 		return fmt.Errorf("not a size such as 50GiB: %w", err)
 	}
 	*b = Bytes(n)
+	return nil
+}
+
+// Duration is a time span, in YAML a text such as "90m" or "12h".
+type Duration time.Duration
+
+// UnmarshalYAML reads a number with a unit.
+func (d *Duration) UnmarshalYAML(text []byte) error {
+	n, err := time.ParseDuration(strings.Trim(strings.TrimSpace(string(text)), `"'`))
+	if err != nil || n < 0 {
+		return fmt.Errorf("not a time span such as 90m: %.50q", text)
+	}
+	*d = Duration(n)
 	return nil
 }
 
@@ -103,6 +166,9 @@ func ParseSite(text []byte) (Site, error) {
 	if site.StockCrunchRun == "" {
 		site.StockCrunchRun = "/usr/bin/crunch-run"
 	}
+	if site.Build.CacheSize == 0 {
+		site.Build.CacheSize = 20 << 30
+	}
 	if site.Engine.Host == "" {
 		site.Engine.Host = "unix:///var/run/docker.sock"
 	}
@@ -113,12 +179,24 @@ func ParseSite(text []byte) (Site, error) {
 	}{
 		{"links", &site.Links, []string{"auto", "always", "never"}},
 		{"pull.source", &site.Pull.Source, []string{"auto", "registry", "engine"}},
+		{"build.builder", &site.Build.Builder, []string{"engine", "private"}},
+		{"build.from", &site.Build.From, []string{"keep-first", "registry", "keep-only"}},
+		{"build.network", &site.Build.Network, []string{"default", "none"}},
+		{"build.cache", &site.Build.Cache, []string{"none", "user"}},
+		{"build.limits.resources", &site.Build.Limits.Resources, []string{"warn", "refuse"}},
+		{"resolve.trust", &site.Resolve.Trust, []string{"", "any", "own", "site"}},
 	} {
 		if *choice.value == "" {
 			*choice.value = choice.allowed[0]
 		}
 		if !slices.Contains(choice.allowed, *choice.value) {
-			return Site{}, fmt.Errorf("%s: %q is none of %s", choice.key, *choice.value, strings.Join(choice.allowed, ", "))
+			return Site{}, fmt.Errorf("%s: %q is none of %s", choice.key, *choice.value,
+				strings.TrimPrefix(strings.Join(choice.allowed, ", "), ", "))
+		}
+	}
+	for i, uuid := range site.Resolve.Owners {
+		if !ownerPattern.MatchString(uuid) {
+			return Site{}, fmt.Errorf("resolve.owners[%d]: %q is not the UUID of a user or project", i, uuid)
 		}
 	}
 	for i, pdh := range site.BuiltinImages {
@@ -129,7 +207,10 @@ func ParseSite(text []byte) (Site, error) {
 	return site, nil
 }
 
-var pdhPattern = regexp.MustCompile(`^[0-9a-f]{32}\+\d+$`)
+var (
+	pdhPattern   = regexp.MustCompile(`^[0-9a-f]{32}\+\d+$`)
+	ownerPattern = regexp.MustCompile(`^[0-9a-z]{5}-(tpzed|j7d0g)-[0-9a-z]{15}$`)
+)
 
 // IsBuiltin reports whether containers with this container_image are for
 // builtin commands: it is one of the two names, the portable data hash of the

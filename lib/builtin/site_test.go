@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/fault"
 	"gopkg.in/check.v1"
@@ -26,6 +27,7 @@ func (*siteSuite) TestMissingFileMeansDefaults(c *check.C) {
 		StockCrunchRun: "/usr/bin/crunch-run",
 		Links:          "auto",
 		Pull:           SitePull{Source: "auto"},
+		Build:          SiteBuild{Builder: "engine", From: "keep-first", Network: "default", Cache: "none", CacheSize: 20 << 30, Limits: SiteLimits{Resources: "warn"}},
 		Engine:         SiteEngine{Host: "unix:///var/run/docker.sock"},
 	})
 }
@@ -41,6 +43,17 @@ pull:
   registries: [registry.example.com, "*.example.org", 127.0.0.1:5000]
   credentials: /etc/arvados/registry.json
   max_size: 50GiB
+build:
+  enabled: false
+  builder: private
+  from: keep-only
+  network: none
+  cache: user
+  cache_size: 5GiB
+  limits: {time: 90m, context: 10GB, size: "20GiB", layers: 50, resources: refuse}
+resolve:
+  trust: site
+  owners: [zzzzz-tpzed-000000000000000, zzzzz-j7d0g-0123456789abcde]
 engine:
   host: unix:///run/other.sock
 `))
@@ -55,7 +68,18 @@ engine:
 			Credentials: "/etc/arvados/registry.json",
 			MaxSize:     50 << 30,
 		},
-		Engine: SiteEngine{Host: "unix:///run/other.sock"},
+		Build: SiteBuild{
+			Enabled: new(bool),
+			Builder: "private",
+			From:    "keep-only",
+			Network: "none",
+			Cache:   "user",
+
+			CacheSize: 5 << 30,
+			Limits:    SiteLimits{Time: Duration(90 * time.Minute), Context: 10e9, Size: 20 << 30, Layers: 50, Resources: "refuse"},
+		},
+		Resolve: SiteResolve{Trust: "site", Owners: []string{"zzzzz-tpzed-000000000000000", "zzzzz-j7d0g-0123456789abcde"}},
+		Engine:  SiteEngine{Host: "unix:///run/other.sock"},
 	})
 }
 
@@ -66,6 +90,15 @@ func (*siteSuite) TestMistakesAreNamed(c *check.C) {
 		{"pull:\n  sauce: engine", `(?s)\[2:3\] unknown field "sauce".*`},
 		{"pull: {max_size: plenty}", `(?s).*not a size such as 50GiB.*`},
 		{"builtin_images: [debian]", `builtin_images\[0\]: "debian" is not a portable data hash`},
+		{"build: {builder: kaniko}", `build.builder: "kaniko" is none of engine, private`},
+		{"build: {from: hub}", `build.from: "hub" is none of keep-first, registry, keep-only`},
+		{"build: {network: host}", `build.network: "host" is none of default, none`},
+		{"build: {cache: all}", `build.cache: "all" is none of none, user`},
+		{"build: {limits: {time: 90}}", `(?s).*not a time span such as 90m: "90".*`},
+		{"build: {limits: {time: -1h}}", `(?s).*not a time span such as 90m.*`},
+		{"build: {limits: {resources: hope}}", `build.limits.resources: "hope" is none of warn, refuse`},
+		{"resolve: {trust: everybody}", `resolve.trust: "everybody" is none of any, own, site`},
+		{"resolve: {owners: [alice]}", `resolve.owners\[0\]: "alice" is not the UUID of a user or project`},
 		{"links: [", `(?s)\[1:8\].*`},
 	} {
 		c.Log(trial.text)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/fault"
@@ -28,6 +29,7 @@ type Session struct {
 	User      *arvados.Client          // with the container's token: what the user may do
 	Keep      *keepclient.KeepClient   // likewise
 	Owner     string                   // UUID of that user
+	Admin     bool                     // that user is an administrator
 
 	Logs           *Logs
 	Log            *logrus.Logger // writes crunch-run.txt
@@ -74,12 +76,19 @@ func open(ctx context.Context, cfg Config) (*Session, error) {
 	if err := call(ctx, s.User, &me, "GET", "users/current", nil); err != nil {
 		return nil, err
 	}
-	s.Owner = me.UUID
+	s.Owner, s.Admin = me.UUID, me.IsAdmin
 	var secret struct {
 		SecretMounts map[string]arvados.Mount `json:"secret_mounts"`
 	}
 	if err := call(ctx, s.User, &secret, "GET", "containers/"+cfg.UUID+"/secret_mounts", nil); err != nil && !isStatus(err, http.StatusNotFound) {
 		return nil, err
+	}
+	for _, word := range s.Container.Command {
+		// It is on record already; it need not be in more places.
+		if u, err := url.Parse(word); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			s.Logs.Hide(password)
+		}
 	}
 	s.Secrets = secret.SecretMounts
 	for _, mount := range s.Secrets {
@@ -185,6 +194,9 @@ func hideAll(logs *Logs, content interface{}) {
 			hideAll(logs, inner)
 		}
 		logs.Hide(content)
+		for line := range strings.Lines(content) { // which is how programs print it
+			logs.Hide(strings.TrimSpace(line))
+		}
 	case map[string]interface{}:
 		for key, value := range content {
 			if key == "username" {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	_ "git.arvados.org/arvados.git/lib/builtin/dockerbuild"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerpull"
 	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
 	"git.arvados.org/arvados.git/lib/imagetar"

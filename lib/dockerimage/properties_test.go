@@ -29,11 +29,18 @@ var fullProperties = Properties{
 	Size:      5 << 32,
 	Tagged:    day(2),
 	PDH:       "d41d8cd98f00b204e9800998ecf8427e+0",
+	Bases: []Base{
+		{Name: "alpine:3.22", Hash: "sha256:kept", PDH: "d41d8cd98f00b204e9800998ecf8427e+1"},
+		{Name: "debian", Hash: "sha256:pulled"},
+	},
+	Key: "0123",
 }
 
 const fullJSON = `{` +
 	`"arv:docker-image":"1",` +
+	`"arv:docker-image-base":["alpine:3.22","sha256:kept","d41d8cd98f00b204e9800998ecf8427e+1","debian","sha256:pulled"],` +
 	`"arv:docker-image-digest":["sha256:index","sha256:manifest"],` +
+	`"arv:docker-image-key":"0123",` +
 	`"arv:docker-image-layers":["sha256:one"],` +
 	`"arv:docker-image-pdh":"d41d8cd98f00b204e9800998ecf8427e+0",` +
 	`"arv:docker-image-platform":"linux/arm64/v8",` +
@@ -65,6 +72,10 @@ func (*propertiesSuite) TestParse(c *check.C) {
 		// one value where a list is expected, a list where one value is
 		`{"docker-image-repo-tag":"a:b","arv:docker-image-digest":"sha256:x","docker-image-hash":["sha256:y"]}`: {
 			RepoTags: []string{"a:b"}, Digests: []string{"sha256:x"}, Hash: "sha256:y"},
+		// a name alone, and one like a portable data hash
+		`{"arv:docker-image-base":"a"}`: {Bases: []Base{{Name: "a"}}},
+		`{"arv:docker-image-base":["a","sha256:b","d41d8cd98f00b204e9800998ecf8427e+1","d41d8cd98f00b204e9800998ecf8427e+2","sha256:c"]}`: {
+			Bases: []Base{{"a", "sha256:b", "d41d8cd98f00b204e9800998ecf8427e+1"}, {Name: "d41d8cd98f00b204e9800998ecf8427e+2", Hash: "sha256:c"}}},
 		// what arv-keepdocker writes of an image without a name
 		`{"docker-image-repo-tag":null}`: {},
 		// twins, which plain ones go before

@@ -45,6 +45,7 @@ type Saved struct {
 	Platform     string    // "linux/amd64"; "" if the image does not tell
 	Created      time.Time // by the image's config; zero if it does not tell
 	Layers       []string  // digests of the layers that have blocks of their own
+	LayerCount   int       // of all layers
 	Size         int64     // of all layers unpacked, in bytes
 
 	Reused     []Reuse

@@ -30,6 +30,7 @@ func describe(img imagetar.Image) *Saved {
 	saved := &Saved{
 		ConfigDigest: fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config)),
 		Digests:      img.Digests,
+		LayerCount:   len(img.Layers),
 	}
 	if config.OS != "" && config.Architecture != "" {
 		saved.Platform = config.OS + "/" + config.Architecture

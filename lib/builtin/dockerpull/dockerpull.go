@@ -10,12 +10,9 @@ package dockerpull
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
-	"git.arvados.org/arvados.git/lib/fault"
-	"git.arvados.org/arvados.git/lib/imagesource/registry"
 )
 
 func init() {
@@ -33,8 +30,8 @@ func (command) Run(ctx context.Context, job *builtin.Job) (*builtin.Result, erro
 	if err := checkMounts(job.Mounts); err != nil {
 		return nil, err
 	}
-	p := &pull{Job: job, request: req, report: newReport(job.Stdout, job.Activity)}
-	if p.credentials, err = credentials(job); err != nil {
+	p := &pull{Job: job, request: req, report: builtin.NewReport(job)}
+	if p.credentials, err = job.Credentials(); err != nil {
 		return nil, err
 	}
 	saved, err := p.fromAnywhere(ctx)
@@ -45,24 +42,9 @@ func (command) Run(ctx context.Context, job *builtin.Job) (*builtin.Result, erro
 	if tag := req.ref.RepoTag(); tag != "" {
 		tags = append(tags, tag)
 	}
-	p.report.done(saved)
+	p.report.Done(saved)
 	return &builtin.Result{
 		ManifestText: saved.ManifestText,
 		Properties:   saved.Properties(tags, time.Now()).Map(),
 	}, nil
-}
-
-// credentials are the request's own, else the site's, else none.
-func credentials(job *builtin.Job) ([]byte, error) {
-	if secret, ok := job.Secrets[registry.CredentialsPath]; ok {
-		return secret, nil
-	}
-	if job.Site.Pull.Credentials == "" {
-		return nil, nil
-	}
-	buf, err := os.ReadFile(job.Site.Pull.Credentials)
-	if err != nil {
-		return nil, &fault.Error{Op: "read credentials of the site", Side: fault.Engine, Subject: job.Site.Pull.Credentials, Err: err}
-	}
-	return buf, nil
 }

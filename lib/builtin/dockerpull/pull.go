@@ -21,7 +21,7 @@ type pull struct {
 	*builtin.Job
 	request
 	credentials []byte // docker config.json, nil for none
-	report      *report
+	report      *builtin.Report
 }
 
 // fromAnywhere pulls from the source that the site wants.
@@ -68,16 +68,16 @@ func (p *pull) fromRegistry(ctx context.Context) (*dockerimage.Saved, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.report.found(p.ref.Familiar(), image.Platform, image.Digests)
+	p.report.Found(p.ref.Familiar(), image.Platform, image.Digests)
 	var total int64
 	for _, layer := range image.Layers {
 		total += layer.Size
 	}
 	if limit := int64(p.Site.Pull.MaxSize); limit > 0 && total > limit {
 		return nil, &fault.Error{Op: "pull", Side: fault.Request, Subject: p.ref.Familiar(),
-			Err: fmt.Errorf("the image has %s", size(total)), Hint: fmt.Sprintf("this site allows %s (pull.max_size)", size(limit))}
+			Err: fmt.Errorf("the image has %s", builtin.Size(total)), Hint: fmt.Sprintf("this site allows %s (pull.max_size)", builtin.Size(limit))}
 	}
-	return p.saver().Save(ctx, image.Image)
+	return p.Saver(p.report.Progress).Save(ctx, image.Image)
 }
 
 // fromEngine lets the node's engine pull the image, and normalises what it
@@ -98,26 +98,14 @@ func (p *pull) fromEngine(ctx context.Context) (saved *dockerimage.Saved, err er
 		Owner:       p.UUID,
 		Progress:    func(line string) { p.Activity("engine: " + line) },
 	}, func(ctx context.Context, image engine.PulledImage) error {
-		p.report.found(p.ref.Familiar(), image.Platform, []string{image.Digest})
+		p.report.Found(p.ref.Familiar(), image.Platform, []string{image.Digest})
 		stream, err := image.Open(ctx)
 		if err != nil {
 			return err
 		}
 		defer stream.Close()
-		saved, err = p.saver().SaveArchive(ctx, stream)
+		saved, err = p.Saver(p.report.Progress).SaveArchive(ctx, stream)
 		return err
 	})
 	return saved, err
-}
-
-func (p *pull) saver() *dockerimage.Saver {
-	return &dockerimage.Saver{
-		API:      p.API,
-		Keep:     p.Keep,
-		Blocks:   p.Blocks,
-		Write:    p.Write,
-		Owner:    p.Owner,
-		Log:      p.Log,
-		Progress: p.report.progress,
-	}
 }

@@ -1,0 +1,93 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package builtin
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/imagesource/registry"
+	"gopkg.in/check.v1"
+)
+
+var _ = check.Suite(&jobSuite{})
+
+type jobSuite struct{}
+
+const layer = "sha256:3e02ab0694c8a2f8941fa464ecd613e7544a30abe1d4fbd5b36fdba717d446bb"
+
+func (*jobSuite) TestReport(c *check.C) {
+	var out bytes.Buffer
+	var activity []string
+	r := NewReport(&Job{Stdout: &out, Activity: func(text string) { activity = append(activity, text) }})
+	r.Found("alpine:3.22", "linux/amd64", []string{"", "sha256:index", "sha256:manifest"})
+	r.Progress(dockerimage.Progress{State: dockerimage.Reusing, Layer: "sha256:reused", Done: 1 << 20, Total: 4 << 20})
+	r.Progress(dockerimage.Progress{State: dockerimage.Downloading, Layer: layer, Done: 2 << 20, Total: 4 << 20}) // too soon to be told
+	r.Progress(dockerimage.Progress{State: dockerimage.Finished, Layer: "sha256:reused", LayerDone: 1 << 20})
+	r.Progress(dockerimage.Progress{State: dockerimage.Finished, Layer: layer, LayerDone: 3 << 20})
+	r.Done(&dockerimage.Saved{ConfigDigest: "sha256:config", PDH: "pdh+1", Written: 3 << 20})
+	c.Check(activity, check.DeepEquals, []string{"1.0 MiB of 4.0 MiB in Keep"})
+	c.Check(out.String(), check.Matches, `alpine:3.22: pulling linux/amd64
+Digest: sha256:index
+reused: 1.0 MiB, was in Keep already
+3e02ab0694c8: 3.0 MiB, stored
+Image: sha256:config
+Status: in Keep as pdh\+1 after \d+\.\d s; 3.0 MiB written
+`)
+}
+
+// A layer that was to be reused may prove wrong.
+func (*jobSuite) TestReuseThatFails(c *check.C) {
+	var out bytes.Buffer
+	r := NewReport(&Job{Stdout: &out, Activity: func(string) {}})
+	for _, state := range []dockerimage.LayerState{dockerimage.Reusing, dockerimage.Downloading, dockerimage.Finished} {
+		r.Progress(dockerimage.Progress{State: state, Layer: layer, LayerDone: 1024})
+	}
+	c.Check(out.String(), check.Equals, "3e02ab0694c8: 1.0 KiB, stored\n")
+}
+
+func (*jobSuite) TestCredentials(c *check.C) {
+	path := filepath.Join(c.MkDir(), "config.json")
+	c.Assert(os.WriteFile(path, []byte("site"), 0600), check.IsNil)
+	for _, trial := range []struct {
+		secrets map[string][]byte
+		site    string
+		want    string
+	}{
+		{nil, "", ""},
+		{nil, path, "site"},
+		{map[string][]byte{registry.CredentialsPath: []byte("own")}, path, "own"},
+		{map[string][]byte{"/other": []byte("x")}, "", ""},
+	} {
+		got, err := (&Job{Secrets: trial.secrets, Site: Site{Pull: SitePull{Credentials: trial.site}}}).Credentials()
+		c.Assert(err, check.IsNil)
+		c.Check(string(got), check.Equals, trial.want)
+	}
+	_, err := (&Job{Site: Site{Pull: SitePull{Credentials: path + ".gone"}}}).Credentials()
+	c.Check(err, check.ErrorMatches, `engine: read credentials of the site .*gone: .*`)
+	c.Check(fault.SideOf(err), check.Equals, fault.Engine)
+}
+
+// Administrators can read everybody's images, so for them a name means less.
+func (*jobSuite) TestPolicy(c *check.C) {
+	for _, trial := range []struct {
+		trust string
+		admin bool
+		want  dockerimage.Trust
+	}{
+		{"", false, ""},
+		{"", true, dockerimage.TrustSite},
+		{"any", true, dockerimage.TrustAny},
+		{"own", false, dockerimage.TrustOwn},
+	} {
+		job := Job{Admin: trial.admin, Owner: "me", Site: Site{Links: "auto", Resolve: SiteResolve{Trust: trial.trust, Owners: []string{"them"}}}}
+		c.Check(job.Policy(), check.DeepEquals, dockerimage.Policy{Links: true, Trust: trial.want, Own: []string{"me"}, Site: []string{"them"}})
+		job.Site.Links = "never"
+		c.Check(job.Policy().Links, check.Equals, false)
+	}
+}

@@ -1,0 +1,169 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package builtinrun_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"gopkg.in/check.v1"
+)
+
+// shell is the start of a recipe of steps that need a shell.
+const shell = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n"
+
+// steps are a build context with a shell, and steps that use it.
+func (s *buildSuite) steps(c *check.C, text string) attrs {
+	mounts := s.busybox(c)
+	mounts["/src/Dockerfile"] = attrs{"kind": "text", "content": shell + text}
+	return mounts
+}
+
+// A step that allocates more than the request's RAM dies, with a word about
+// memory; the node and its engine live.
+func (s *buildSuite) TestStepNeedsTooMuchMemory(c *check.C) {
+	s.setSite(c, "builder: private")
+	e := s.build(c, []string{"/src"}, s.steps(c, "RUN busybox dd if=/dev/zero of=/dev/null bs=600M count=1\n"),
+		attrs{"runtime_constraints": attrs{"vcpus": 1, "ram": 256 << 20, "API": true}})
+	c.Check(e.exit, check.Equals, 1.0)
+	c.Check(e.problem, check.Matches, `(?s)build: Dockerfile line 4: RUN .*exit code 137.*memory.*`)
+	c.Check(len(s.docker(c, "version", "--format", "{{.Server.Version}}")), check.Equals, 1)
+}
+
+func (s *buildSuite) TestPrivateBuilder(c *check.C) {
+	own := s.ok(c, s.build(c, []string{"/src"}, s.steps(c, "RUN echo one > /one\n"), nil))
+	s.setSite(c, "builder: private")
+	e := s.build(c, []string{"--no-cache", "/src"}, s.steps(c, "RUN echo one > /one\n"), nil)
+	private := s.ok(c, e)
+	c.Check(private.Key, check.Equals, own.Key)
+	c.Check(s.containers(c), check.HasLen, 0)
+	upon := s.build(c, nil, attrs{"/Dockerfile": text("FROM local/one\nRUN busybox cat /one\n")}, nil)
+	c.Check(upon.problem, check.Matches, `(?s).*local/one.*`) // it got no name
+	s.ok(c, s.build(c, []string{"--no-cache", "-t", "local/one", "/src"}, s.steps(c, "RUN echo one > /one\n"), nil))
+	s.ok(c, s.build(c, nil, attrs{"/Dockerfile": text("FROM local/one\nRUN busybox cat /one\n")}, nil))
+}
+
+// containers are those on the engine that belong to builds of this cluster.
+func (s *buildSuite) containers(c *check.C) (found []string) {
+	for _, name := range s.docker(c, "ps", "-a", "--format", "{{.Image}}") {
+		if strings.HasPrefix(name, "arvados-builtin/"+s.ClusterID+"-") {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// What the builder fetches for ADD it fetches as the user: not from the node's
+// loopback, whichever builder the site has chosen.
+func (s *buildSuite) TestLoopbackIsOutOfReach(c *check.C) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	for _, builder := range []string{"engine", "private"} {
+		s.setSite(c, "builder: "+builder)
+		e := s.build(c, nil, attrs{"/Dockerfile": text("FROM scratch\nADD " + server.URL + "/secrets /\n")}, nil)
+		c.Check(e.exit, check.Equals, 1.0, check.Commentf("%v", e.problem))
+		c.Check(e.problem, check.Matches, `(?s).*ADD .*/secrets.*`)
+		c.Check(e.output, check.IsNil)
+	}
+	c.Check(asked.Load(), check.Equals, int32(0))
+}
+
+// A signal in the middle of a step: within 10 seconds nothing of it is left.
+func (s *buildSuite) TestStoppedInAStep(c *check.C) {
+	for _, builder := range []string{"engine", "private"} {
+		s.setSite(c, "builder: "+builder)
+		mark := "31" + strings.Repeat("7", 4)
+		mounts := s.steps(c, "RUN busybox sleep "+mark+"\n")
+		mounts["/out"] = attrs{"kind": "tmp"}
+		cr := s.submit(c, []string{"docker", "build", "/src"}, attrs{"mounts": mounts})
+		ctx, stop := context.WithCancelCause(context.Background())
+		stopped := make(chan time.Time, 1)
+		go func() {
+			for !sleeping(mark) {
+				time.Sleep(50 * time.Millisecond)
+			}
+			stopped <- time.Now()
+			stop(errors.New("caught signal: terminated"))
+		}()
+		e := s.run(ctx, c, cr, s.site)
+		took := time.Since(<-stopped)
+		c.Check(took < 10*time.Second, check.Equals, true, check.Commentf("%s: %s", builder, took))
+		c.Check(e.ctr.State, check.Equals, arvados.ContainerStateCancelled)
+		c.Check(sleeping(mark), check.Equals, false)
+		c.Check(s.onEngine(c), check.HasLen, 0)
+		c.Check(s.containers(c), check.HasLen, 0)
+	}
+}
+
+// sleeping: a step with this sleep runs on the node.
+func sleeping(mark string) bool {
+	return exec.Command("pgrep", "-f", "^busybox sleep "+mark).Run() == nil
+}
+
+// The recipe and its context decide the content key, and nothing else: users of
+// cwltool complain both that an edited recipe was not built again and that an
+// unchanged one always was.
+func (s *buildSuite) TestContentKey(c *check.C) {
+	build := func(words []string, file, content string, changes attrs) dockerimage.Properties {
+		mounts := attrs{"/Dockerfile": text(content), "/file": text(file)}
+		return s.ok(c, s.build(c, words, mounts, changes))
+	}
+	recipe := "FROM scratch\nARG A=1\nCOPY file /\n"
+	first := build(nil, "x", recipe, nil)
+	for what, same := range map[string]dockerimage.Properties{
+		"nothing":     build(nil, "x", recipe, nil),
+		"a comment":   build(nil, "x", "# why\n"+recipe, nil),
+		"a name":      build([]string{"-t", "other:1"}, "x", recipe, nil),
+		"undeclared":  build([]string{"--build-arg", "B=2"}, "x", recipe, nil),
+		"environment": build(nil, "x", recipe, attrs{"environment": attrs{"HOME": "/x", "TMPDIR": "/tmp"}}),
+	} {
+		c.Check(same.Key, check.Equals, first.Key, check.Commentf(what))
+		c.Check(same.PDH, check.Equals, first.PDH, check.Commentf(what))
+	}
+	keys := map[string]string{first.Key: "the first"}
+	for what, other := range map[string]dockerimage.Properties{
+		"a file":        build(nil, "y", recipe, nil),
+		"the recipe":    build(nil, "x", recipe+"ENV X=1\n", nil),
+		"a build arg":   build([]string{"--build-arg", "A=2"}, "x", recipe, nil),
+		"environment":   build(nil, "x", recipe, attrs{"environment": attrs{"A": "3"}}),
+		"a label":       build([]string{"--label", "a=b"}, "x", recipe, nil),
+		"the network":   build([]string{"--network", "none"}, "x", recipe, nil),
+		"an exclusion":  build(nil, "x", strings.Replace(recipe, "file", "Dockerfile", 1), nil),
+		"the secret id": build([]string{"--secret", "id=a,src=/a"}, "x", recipe, attrs{"secret_mounts": attrs{"/a": attrs{"kind": "text", "content": "a"}}}),
+	} {
+		c.Check(keys[other.Key], check.Equals, "", check.Commentf("%s gives the same key", what))
+		keys[other.Key] = what
+	}
+}
+
+// --no-cache builds again what was built before.
+func (s *buildSuite) TestNoCache(c *check.C) {
+	mounts := func() attrs { return attrs{"/Dockerfile": text(works)} }
+	s.ok(c, s.build(c, nil, mounts(), nil))
+	e := s.build(c, []string{"--no-cache"}, mounts(), nil)
+	s.ok(c, e)
+	c.Check(strings.Contains(e.logs["stdout.txt"], "built before"), check.Equals, false)
+}
+
+// An image that only a trigger of another one names would be fetched by the
+// engine, by its own rules.
+func (s *buildSuite) TestTriggersOfTheBase(c *check.C) {
+	s.ok(c, s.build(c, []string{"-t", "local/trigger:1", "/src"}, s.steps(c, "ONBUILD RUN echo triggered > /triggered\n"), nil))
+	e := s.build(c, nil, attrs{"/Dockerfile": text("FROM local/trigger:1\nRUN busybox cat /triggered\n")}, nil)
+	s.ok(c, e)
+	s.ok(c, s.build(c, []string{"-t", "local/trigger:2", "/src"}, s.steps(c, "ONBUILD COPY --from=169.254.169.254/evil:1 /a /\n"), nil))
+	e = s.build(c, nil, attrs{"/Dockerfile": text("FROM local/trigger:2\n")}, nil)
+	c.Check(e.exit, check.Equals, 2.0)
+	c.Check(e.problem, check.Matches, `request: check Dockerfile line 1: an ONBUILD trigger of the image local/trigger:2 takes something from the image 169.254.169.254/evil:1 .*`)
+}
