@@ -51,8 +51,9 @@ func (s *buildSuite) setSite(c *check.C, build string) {
 
 func (s *buildSuite) setEngine(c *check.C, host, build string) {
 	var err error
-	s.site, err = builtin.ParseSite([]byte(`{pull: {registries: ["127.0.0.1:*"]}, build: {` + build + `}}`))
+	s.site, err = builtin.ParseSite([]byte(`{build: {` + build + `}}`))
 	c.Assert(err, check.IsNil)
+	s.site.Pull.Registries = []string{"127.0.0.1:*"}
 	if host != "" {
 		s.site.Engine.Host = host
 	}

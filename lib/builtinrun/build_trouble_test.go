@@ -7,6 +7,8 @@ package builtinrun_test
 import (
 	"strings"
 
+	"git.arvados.org/arvados.git/lib/imagetar"
+	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
@@ -58,6 +60,8 @@ var buildTrials = []buildTrial{
 	{what: "COPY of what is not there", recipe: "FROM scratch\nCOPY nosuch /\n", exit: 1, error: `(?s)build: Dockerfile line 2: COPY nosuch /.*`},
 	// What it builds upon.
 	{what: "image on a metadata address", recipe: "FROM 169.254.169.254/x:1\n", exit: 2, error: `Dockerfile line 1, image 169.254.169.254/x:1: request: .*`},
+	{what: "image with zstd layers", recipe: "FROM IMAGE-zstd\nCOPY Dockerfile /\n"},
+	{what: "image larger than may be pulled", recipe: "FROM IMAGE\n", site: "}, pull: {max_size: 1MiB", exit: 2, error: `Dockerfile line 1, image .*: request: build upon .*pull.max_size.*`},
 	{what: "image nowhere", recipe: "FROM IMAGE-nosuch\n", exit: 1, error: `Dockerfile line 1, image .*: registry: .*nosuch.*`},
 	{what: "image not in Keep", recipe: "FROM IMAGE\n", site: "from: keep-only", exit: 2, error: `Dockerfile line 1, image .*: request: find image .*app:1.*`},
 	{what: "image without the platform", recipe: "FROM --platform=linux/s390x IMAGE\n", exit: 2, error: `Dockerfile line 1, image .*: .*linux/s390x.*`},
@@ -70,12 +74,16 @@ var buildTrials = []buildTrial{
 	{what: "limits that the engine cannot hold", site: "limits: {resources: refuse}", state: "Cancelled", exit: -1, error: `engine: limit RUN steps on .*build.limits.resources.*`},
 }
 
+// zstd is an image that engines of today's Debian cannot unpack.
+var zstd = randomimage.Of(randomimage.Layer(7, 5*mib, imagetar.Zstd), randomimage.Layer(8, mib, imagetar.Zstd))
+
 func (s *buildSuite) TestTrouble(c *check.C) {
 	for _, t := range buildTrials {
 		c.Log(t.what)
 		s.TearDownTest(c)
 		s.SetUpTest(c)
 		s.registry.Push("app:1", app)
+		s.registry.Push("app:1-zstd", zstd)
 		s.setSite(c, t.site)
 		recipe := t.recipe
 		if recipe == "" {

@@ -102,9 +102,25 @@ func (b *build) find(ctx context.Context, use dockerfile.Use) (base, error) {
 		return base{}, &fault.Error{Op: "build upon", Side: fault.Request, Subject: use.Name,
 			Err: fmt.Errorf("the image has %s", builtin.Size(total)), Hint: fmt.Sprintf("this site allows %s (pull.max_size)", builtin.Size(limit))}
 	}
-	found := base{Base: dockerimage.Base{Name: use.Name, Hash: digestOf(image.Config)}, image: image.Image}
+	found := base{Base: dockerimage.Base{Name: use.Name, Hash: digestOf(image.Config)}}
 	fmt.Fprintf(b.Stdout, "%s: from its registry, %s\n", use.Name, image.Ref.Digest)
-	return found, nil
+	found.image, err = b.loadable(ctx, image.Image)
+	return found, err
+}
+
+// loadable is an image that every engine takes. Old ones do not know zstd, and
+// how long a layer is when it is unpacked is known afterwards only; so such an
+// image goes through Keep, where blocks that no collection needs do not stay.
+func (b *build) loadable(ctx context.Context, image imagetar.Image) (imagetar.Image, error) {
+	if !slices.ContainsFunc(image.Layers, func(layer imagetar.Layer) bool { return imagetar.CompressionOf(layer.MediaType) == imagetar.Zstd }) {
+		return image, nil
+	}
+	b.Activity("unpacking a base image")
+	saved, err := b.Saver(nil).Save(ctx, image)
+	if err != nil {
+		return imagetar.Image{}, err
+	}
+	return dockerimage.Open(ctx, b.Keep, dockerimage.Found{ManifestText: saved.ManifestText, PDH: saved.PDH})
 }
 
 // findInKeep finds an image that an image collection has. ErrNotFound is in the
