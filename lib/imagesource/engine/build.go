@@ -41,10 +41,8 @@ type BuildRequest struct {
 	// Secrets by their ids, for RUN --mount=type=secret. The engine stores
 	// them nowhere. They may be printed by a step: Log gets what it prints.
 	Secrets map[string][]byte
-	// Credentials are a docker config.json, empty for none. A registry gets
-	// those of its own host, when it asks.
-	Credentials []byte
-	// Bases are images that the engine must not fetch.
+	// Bases are the images that the recipe names. The engine gets no
+	// credentials: what is not among them it may fetch only if it is public.
 	Bases []Base
 	// Limits of each RUN step, 0 for none; see LimitsWork.
 	Memory int64   // bytes, RAM and swap together
@@ -164,9 +162,6 @@ func (e *Engine) prepareBuild(ctx context.Context, req BuildRequest) (*build, er
 	b.steps = &steps{log: b.req.Log, activity: b.req.Activity, names: strings.NewReplacer(shown...)}
 	var err error
 	if b.private, err = privateName("build", req.Owner, req.Owner); err != nil {
-		return nil, err
-	}
-	if _, err := parseCredentials(req.Credentials); err != nil {
 		return nil, err
 	}
 	for i, base := range req.Bases {

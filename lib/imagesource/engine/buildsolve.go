@@ -13,15 +13,12 @@ import (
 	"os"
 	"strings"
 
-	"git.arvados.org/arvados.git/lib/imageref"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
-	bkauth "github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
-	"google.golang.org/grpc"
 )
 
 const (
@@ -50,7 +47,7 @@ func (b *build) solve(ctx context.Context, export bkclient.ExportEntry) error {
 		FrontendAttrs: b.attrs(upload.Add(&b.context)),
 		LocalMounts:   map[string]fsutil.FS{sourcePrefix + b.nonce: oneFile(b.req.Dockerfile)},
 		Exports:       []bkclient.ExportEntry{export},
-		Session:       []session.Attachable{upload, secretsprovider.FromMap(b.req.Secrets), authServer{config: b.req.Credentials}},
+		Session:       []session.Attachable{upload, secretsprovider.FromMap(b.req.Secrets)},
 		OCIStores:     b.bases.stores(),
 	}
 	status := make(chan *bkclient.SolveStatus)
@@ -148,25 +145,4 @@ func (f oneFile) Open(name string) (io.ReadCloser, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
 	}
 	return io.NopCloser(strings.NewReader(string(f))), nil
-}
-
-// authServer answers the builder's questions for credentials, host by host.
-type authServer struct {
-	bkauth.UnimplementedAuthServer // the builder then fetches tokens itself
-	config                         []byte
-}
-
-func (a authServer) Register(server *grpc.Server) { bkauth.RegisterAuthServer(server, a) }
-
-// Credentials of one host. An identity token goes without a user (as docker
-// login stores it).
-func (a authServer) Credentials(_ context.Context, req *bkauth.CredentialsRequest) (*bkauth.CredentialsResponse, error) {
-	found, err := credentialsFor(a.config, imageref.Ref{Domain: req.Host})
-	if err != nil {
-		return nil, err
-	}
-	if found.IdentityToken != "" {
-		return &bkauth.CredentialsResponse{Secret: found.IdentityToken}, nil
-	}
-	return &bkauth.CredentialsResponse{Username: found.Username, Secret: found.Password}, nil
 }

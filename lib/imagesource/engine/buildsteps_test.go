@@ -19,7 +19,6 @@ import (
 	"git.arvados.org/arvados.git/lib/imagetar"
 	cerrdefs "github.com/containerd/errdefs"
 	bkclient "github.com/moby/buildkit/client"
-	bkauth "github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -235,19 +234,4 @@ func (s *parts) TestBaseStore(c *check.C) {
 	_, err = r.ReadAt(make([]byte, 10), 0)
 	c.Check(err, check.Equals, io.ErrUnexpectedEOF)
 	c.Check(store.failure(), check.ErrorMatches, "read a base image: unexpected EOF")
-}
-
-func (s *parts) TestAuthServer(c *check.C) {
-	server := authServer{config: []byte(`{"auths":{"a.example":{"username":"u","password":"p"},"https://index.docker.io/v1/":{"identitytoken":"t"}}}`)}
-	for host, wanted := range map[string][2]string{
-		"a.example":            {"u", "p"},
-		"A.example":            {"u", "p"},
-		"registry-1.docker.io": {"", "t"},
-		"b.example":            {"", ""},
-		"a.example.evil":       {"", ""},
-	} {
-		got, err := server.Credentials(context.Background(), &bkauth.CredentialsRequest{Host: host})
-		c.Assert(err, check.IsNil)
-		c.Check([2]string{got.Username, got.Secret}, check.Equals, wanted, check.Commentf("%s", host))
-	}
 }

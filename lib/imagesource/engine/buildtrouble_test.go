@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"testing/iotest"
 	"time"
@@ -73,7 +72,6 @@ func (s *building) TestWrongRequests(c *check.C) {
 	}{
 		{func(r *BuildRequest) { r.Owner = "../x" }, `request: build ../x: "../x" cannot be the owner of a build`},
 		{func(r *BuildRequest) { r.Bases[0].Name = "busybox:latest" }, `request: build busybox:latest: the base must be called arvados-builtin/.*:base0`},
-		{func(r *BuildRequest) { r.Credentials = []byte("s3cret") }, `request: read registry credentials: it is not a docker config.json.*`},
 		{func(r *BuildRequest) { r.Bases[0].Image.Config = []byte("{}") }, `request: read image config.*`},
 		{func(r *BuildRequest) { r.Target = "nope" }, `request: build .*--target must name a stage.*`},
 	} {
@@ -215,33 +213,6 @@ func (s *building) TestBaseWasThere(c *check.C) {
 	c.Check(s.engine.ImageExists(ctx, id), check.Equals, true)
 	_, err = s.engine.cli.ImageRemove(ctx, id, image.RemoveOptions{Force: true})
 	c.Check(err, check.IsNil)
-}
-
-// The registry gets the credentials of its host and no other.
-func (s *building) TestCredentials(c *check.C) {
-	if s.host != DefaultHost {
-		c.Skip("the second engine has its own loopback address")
-	}
-	con := &conformance{registry: startRegistry(c)}
-	defer con.registry.Close()
-	con.registry.Push(c, "app", "1", s.base)
-	con.needPassword()
-	req := s.request(c, "FROM "+con.registry.Host+"/app:1\nRUN true\n", nil)
-	req.Credentials = []byte(strings.Replace(string(con.credentials("anna", password)), `{"auths":{`, `{"auths":{"other.example":{"auth":"b3RoZXI6b3RoZXI="},`, 1))
-	result, err := s.build(context.Background(), req)
-	c.Assert(err, check.IsNil)
-	c.Check(result.archive.Image.Layers[0].DiffID, check.Equals, s.base.diffID)
-
-	another := busyboxImage(c, newLabel(), "linux/amd64")
-	con.registry.Push(c, "app", "2", another)
-	req = s.request(c, "FROM "+con.registry.Host+"/app:2\nRUN true\n", nil)
-	req.Credentials = con.credentials("anna", "not-"+password)
-	_, err = s.build(context.Background(), req)
-	s.checkFault(c, err, fault.Registry, false, `.*credentials in the secret mount.*`)
-	c.Check(strings.Contains(err.Error()+s.log(), password), check.Equals, false)
-	con.registry.Intercept(func(http.ResponseWriter, *http.Request) bool { return false })
-	_, err = s.build(context.Background(), s.request(c, "FROM "+con.registry.Host+"/app:nope\n", nil))
-	s.checkFault(c, err, fault.Registry, false, `.*`+hintMissing+`.*`)
 }
 
 var _ imagetar.BlobSink = fileSink{}

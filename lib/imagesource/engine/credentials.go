@@ -41,9 +41,13 @@ type dockerConfig struct {
 // credentialsFor finds the credentials for an image in a docker config.json:
 // those with the longest path that fits. Errors quote keys, never values.
 func credentialsFor(text []byte, ref imageref.Ref) (auth, error) {
-	config, err := parseCredentials(text)
-	if err != nil {
-		return auth{}, err
+	var config dockerConfig
+	if len(text) == 0 {
+		return auth{}, nil
+	}
+	if json.Unmarshal(text, &config) != nil {
+		// The parser's message could quote a secret.
+		return auth{}, badCredentials(errors.New("it is not a docker config.json"))
 	}
 	best, helper := "", ""
 	for _, key := range slices.Sorted(maps.Keys(config.Auths)) {
@@ -76,18 +80,6 @@ func credentialsFor(text []byte, ref imageref.Ref) (auth, error) {
 		return auth{}, badCredentials(fmt.Errorf("it leaves %s to the credential helper %.50q, which cannot be run here", ref.Domain, helper))
 	}
 	return found, nil
-}
-
-// parseCredentials reads a docker config.json; an empty one has no credentials.
-func parseCredentials(text []byte) (config dockerConfig, err error) {
-	if len(text) == 0 {
-		return config, nil
-	}
-	if json.Unmarshal(text, &config) != nil {
-		// The parser's message could quote a secret.
-		return config, badCredentials(errors.New("it is not a docker config.json"))
-	}
-	return config, nil
 }
 
 func badCredentials(err error) error {
