@@ -193,7 +193,7 @@ func (g *gitReader) fault(err error) error {
 	}
 	var already *fault.Error
 	if errors.As(err, &already) {
-		return err
+		return already // without the request's URL before it
 	}
 	e := &fault.Error{Op: "read git repository", Side: fault.Request, Subject: g.from.String(), Err: err}
 	var refused *githttp.Err

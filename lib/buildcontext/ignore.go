@@ -93,7 +93,7 @@ func (t *Tree) Filter(ignore Ignore) (*Tree, error) {
 		return t, nil
 	}
 	above := map[string]patternmatcher.MatchInfo{} // of folders
-	keep := make([]bool, len(t.entries))
+	var kept []string
 	for _, e := range t.entries {
 		excluded, info, err := matcher.MatchesUsingParentResults(e.Path, above[parentOf(e.Path)])
 		if err != nil {
@@ -102,18 +102,9 @@ func (t *Tree) Filter(ignore Ignore) (*Tree, error) {
 		if e.Kind == Folder {
 			above[e.Path] = info
 		}
-		if excluded {
-			continue
-		}
-		for name := e.Path; name != "" && !keep[t.index[name]]; name = parentOf(name) {
-			keep[t.index[name]] = true
+		if !excluded {
+			kept = append(kept, e.Path)
 		}
 	}
-	var entries []Entry
-	for i, e := range t.entries {
-		if keep[i] {
-			entries = append(entries, e)
-		}
-	}
-	return newTree(entries), nil
+	return t.part(kept), nil
 }

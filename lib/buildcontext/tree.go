@@ -133,6 +133,23 @@ func (t *Tree) Sub(name string) (*Tree, error) {
 	return newTree(entries), nil
 }
 
+// part is the tree of what is at these paths, and of the folders above.
+func (t *Tree) part(paths []string) *Tree {
+	keep := make([]bool, len(t.entries))
+	for _, name := range paths {
+		for ; name != "" && !keep[t.index[name]]; name = parentOf(name) {
+			keep[t.index[name]] = true
+		}
+	}
+	var entries []Entry
+	for i, e := range t.entries {
+		if keep[i] {
+			entries = append(entries, e)
+		}
+	}
+	return newTree(entries)
+}
+
 // ReadFile is the content of a file of at most so many bytes. See Lookup.
 func (t *Tree) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
 	e, err := t.Lookup(name)

@@ -7,6 +7,7 @@ package builtinrun_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -115,8 +116,10 @@ func sleeping(mark string) bool {
 // cwltool complain both that an edited recipe was not built again and that an
 // unchanged one always was.
 func (s *buildSuite) TestContentKey(c *check.C) {
+	unused := 0
 	build := func(words []string, file, content string, changes attrs) dockerimage.Properties {
-		mounts := attrs{"/Dockerfile": text(content), "/file": text(file)}
+		unused++
+		mounts := attrs{"/Dockerfile": text(content), "/file": text(file), "/README": text(fmt.Sprint("not copied ", unused))}
 		return s.ok(c, s.build(c, words, mounts, changes))
 	}
 	recipe := "FROM scratch\nARG A=1\nCOPY file /\n"

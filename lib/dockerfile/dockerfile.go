@@ -40,6 +40,14 @@ type Recipe struct {
 	DeclaredArgs []string    // names after ARG, sorted, each once
 	Warnings     []Warning
 
+	// ContextPaths are what of the build context can make a difference to the
+	// image: sources of COPY, ADD and RUN --mount=type=bind, sorted, each
+	// once. They are relative and clean (path.Clean), may have the wildcards
+	// of path.Match, and stand for folders with all that is in them. What a
+	// variable of a base image decides, and patterns of --parents, count as
+	// ".", the whole context; --exclude is not taken into account.
+	ContextPaths []string
+
 	// Syntax is the image after "# syntax=", which is docker/dockerfile of
 	// any version or "". SyntaxLine is its line.
 	Syntax     string

@@ -17,7 +17,8 @@ import (
 )
 
 // FuzzParse: whatever the text, it is refused as the user's mistake, or it can
-// be rewritten, and BuildKit looks up exactly the images that are listed.
+// be rewritten, and BuildKit looks up exactly the images that are listed, and
+// reads no more of the context.
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.golden")
 	if err != nil {
@@ -57,8 +58,12 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%s is not pinned", u.Name)
 			}
 		}
-		if asked, err := ask(text, opts, nil); err == nil && !slices.Equal(asked, listed(recipe, opts)) {
+		asked, paths, err := ask(text, opts, nil)
+		if err == nil && !slices.Equal(asked, listed(recipe, opts)) {
 			t.Fatalf("BuildKit looks up %q, listed are %q:\n%s", asked, listed(recipe, opts), text)
+		}
+		if err == nil && !covered(recipe, paths) {
+			t.Fatalf("BuildKit reads %q of the context, listed are %q:\n%s", paths, recipe.ContextPaths, text)
 		}
 	})
 }

@@ -123,6 +123,9 @@ func describeRecipe(recipe *dockerfile.Recipe) string {
 	if len(recipe.DeclaredArgs) > 0 {
 		fmt.Fprintf(&out, "args %s\n", strings.Join(recipe.DeclaredArgs, " "))
 	}
+	if len(recipe.ContextPaths) > 0 {
+		fmt.Fprintf(&out, "context %q\n", recipe.ContextPaths)
+	}
 	for _, w := range recipe.Warnings {
 		fmt.Fprintf(&out, "warning line %d %s\n", w.Line, w.Text)
 	}

@@ -23,7 +23,10 @@ func (*onBuildSuite) TestTriggersOfBases(c *check.C) {
 		opts     string
 		want     string // of the description, or of the error
 	}{
-		{"FROM app\n", map[string][]string{"app": {"COPY . /src", "RUN make"}}, "", "image app = docker.io/library/app:latest, line 1 FROM\n"},
+		{"FROM app\n", map[string][]string{"app": {"COPY . /src", "RUN make"}}, "", "image app = docker.io/library/app:latest, line 1 FROM\ncontext [\".\"]\n"},
+		{"FROM app\nCOPY a $B /\n", map[string][]string{"app": {"ENV B=b", "COPY *.txt /src", "RUN --mount=source=c,target=/c make"}}, "", "image app = docker.io/library/app:latest, line 1 FROM\ncontext [\"*.txt\" \"a\" \"b\" \"c\"]\n"},
+		// Triggers of an image that is no base do not run.
+		{"FROM scratch\nCOPY --from=app /a /\n", map[string][]string{"app": {"COPY . /src"}}, "", "image app = docker.io/library/app:latest, line 2 COPY\n"},
 		{"FROM app\n", map[string][]string{"app": {"COPY --from=golang:1 /go /go", "RUN --mount=from=busybox,target=/b true"}}, "", "" +
 			"image app = docker.io/library/app:latest, line 1 FROM\n" +
 			"image golang:1 = docker.io/library/golang:1, line 1 ONBUILD COPY of app\n" +
@@ -80,8 +83,9 @@ func (*onBuildSuite) TestTriggersOfBases(c *check.C) {
 		for name, triggers := range trial.triggers {
 			full["docker.io/library/"+name+":latest"] = triggers
 		}
-		asked, err := ask([]byte(trial.text), opts, full)
+		asked, paths, err := ask([]byte(trial.text), opts, full)
 		c.Check(err, check.IsNil)
+		c.Check(covered(again, paths), check.Equals, true, check.Commentf("%s: BuildKit reads %q of the context", trial.text, paths))
 		c.Check(asked, check.DeepEquals, listed(again, opts), check.Commentf("%s", trial.text))
 
 		rewritten, err := again.Rewrite(pin)

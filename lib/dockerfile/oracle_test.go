@@ -7,6 +7,7 @@ package dockerfile_test
 import (
 	"context"
 	"encoding/json"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,9 +15,11 @@ import (
 
 	"git.arvados.org/arvados.git/lib/dockerfile"
 	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gopkg.in/check.v1"
@@ -24,7 +27,8 @@ import (
 
 var _ = check.Suite(&oracleSuite{})
 
-// oracleSuite asks BuildKit itself which images it would look up.
+// oracleSuite asks BuildKit itself which images it would look up, and which
+// files it would read.
 type oracleSuite struct{}
 
 // lookups stands for the registry, and keeps what is asked for.
@@ -55,15 +59,59 @@ func platform(name, otherwise string) *ocispec.Platform {
 	return &p
 }
 
-// ask lets BuildKit convert a Dockerfile, and gives the images it looked up.
-func ask(text []byte, opts dockerfile.Options, triggers map[string][]string) ([]string, error) {
+// ask lets BuildKit convert a Dockerfile, and gives the images it looked up, and
+// what it reads of the build context.
+func ask(text []byte, opts dockerfile.Options, triggers map[string][]string) (images, paths []string, err error) {
 	registry := &lookups{triggers: triggers}
-	_, err := dockerfile2llb.Dockerfile2LLB(context.Background(), text, dockerfile2llb.ConvertOpt{
+	result, err := dockerfile2llb.Dockerfile2LLB(context.Background(), text, dockerfile2llb.ConvertOpt{
 		Config:       dockerui.Config{BuildArgs: opts.Args, Target: opts.Target, BuildPlatforms: []ocispec.Platform{*platform(opts.BuildPlatform, "")}},
 		MetaResolver: registry, TargetPlatform: platform(opts.TargetPlatform, opts.BuildPlatform),
 	})
 	slices.Sort(registry.names)
-	return slices.Compact(registry.names), err
+	images = slices.Compact(registry.names)
+	if err == nil {
+		paths = contextPaths(result.State)
+	}
+	return images, paths, err
+}
+
+// contextPaths are what copies and mounts of a build take from its context.
+func contextPaths(state llb.State) (paths []string) {
+	def, err := state.Marshal(context.Background())
+	if err != nil {
+		return nil // it cannot be built: the text is not UTF-8
+	}
+	ops := map[string]*pb.Op{}
+	for _, data := range def.Def {
+		op := &pb.Op{}
+		if err := op.UnmarshalVT(data); err != nil {
+			panic(err)
+		}
+		ops[string(digest.FromBytes(data))] = op
+	}
+	for _, op := range ops {
+		fromContext := func(input int64) bool {
+			return input >= 0 && int(input) < len(op.Inputs) && ops[op.Inputs[input].Digest].GetSource().GetIdentifier() == "local://context"
+		}
+		for _, action := range op.GetFile().GetActions() {
+			if fromContext(action.SecondaryInput) {
+				paths = append(paths, path.Join(".", action.GetCopy().Src))
+			}
+		}
+		for _, mount := range op.GetExec().GetMounts() {
+			if fromContext(mount.Input) {
+				paths = append(paths, path.Join(".", mount.Selector))
+			}
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+// covered reports whether a recipe lists all these paths of the context.
+func covered(recipe *dockerfile.Recipe, paths []string) bool {
+	return slices.Equal(recipe.ContextPaths, []string{"."}) ||
+		!slices.ContainsFunc(paths, func(name string) bool { return !slices.Contains(recipe.ContextPaths, name) })
 }
 
 // listed are the images of a recipe as ask names them.
@@ -94,7 +142,7 @@ func (*oracleSuite) TestImagesAreThoseThatBuildKitLooksUp(c *check.C) {
 		if opts.TargetPlatform == "a/b/c/d" {
 			continue
 		}
-		names, asked := ask(text, opts, nil)
+		names, paths, asked := ask(text, opts, nil)
 		if err != nil {
 			expected := slices.ContainsFunc(notByBuildKit, func(s string) bool { return strings.Contains(err.Error(), s) })
 			c.Check(asked != nil || expected, check.Equals, true, check.Commentf("%s: BuildKit takes it, but: %v", name, err))
@@ -102,10 +150,11 @@ func (*oracleSuite) TestImagesAreThoseThatBuildKitLooksUp(c *check.C) {
 		}
 		c.Check(asked, check.IsNil, check.Commentf("%s is taken", name))
 		c.Check(names, check.DeepEquals, listed(recipe, opts), check.Commentf("%s", name))
+		c.Check(covered(recipe, paths), check.Equals, true, check.Commentf("%s: BuildKit reads %q of the context", name, paths))
 
 		rewritten, err := recipe.Rewrite(pin)
 		c.Assert(err, check.IsNil)
-		names, asked = ask(rewritten, opts, nil)
+		names, _, asked = ask(rewritten, opts, nil)
 		c.Check(asked, check.IsNil, check.Commentf("%s rewritten", name))
 		for _, name := range names {
 			c.Check(strings.HasPrefix(name, "pin.test/"), check.Equals, true, check.Commentf("%s", name))

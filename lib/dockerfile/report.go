@@ -50,6 +50,7 @@ func (b *build) report() error {
 	}
 	slices.Sort(b.recipe.DeclaredArgs)
 	b.recipe.DeclaredArgs = slices.Compact(b.recipe.DeclaredArgs)
+	b.recipe.sortContextPaths()
 	return nil
 }
 
@@ -128,6 +129,7 @@ func (b *build) reportInstruction(ins instruction, env *environment) error {
 	if err := b.reportURLs(ins, env); err != nil {
 		return err
 	}
+	b.reportCopied(ins, env)
 	if command, ok := ins.parsed.(*instructions.EnvCommand); ok {
 		return b.reportEnv(ins, command, env)
 	}
@@ -140,6 +142,7 @@ func (b *build) reportInstruction(ins instruction, env *environment) error {
 		}
 	}
 	if command, ok := ins.parsed.(*instructions.RunCommand); ok {
+		b.reportMounted(ins, command, seen.doubt)
 		return b.reportRun(ins, command, seen.doubt)
 	}
 	return nil

@@ -23,11 +23,12 @@ import (
 const keyVersion = 1
 
 // contentKey is a SHA-256, in hex, over all that decides what the image will
-// be, but for what RUN steps fetch. Names and times of the image, and the
-// values of secrets, have no part in it.
+// be, but for what RUN steps fetch. Of the build context, only what the recipe
+// reads counts. Names and times of the image, and the values of secrets, have no
+// part in it.
 func (b *build) contentKey(ctx context.Context) (string, error) {
 	b.Activity("computing the content key")
-	files, err := b.tree.Digest(ctx)
+	files, err := b.tree.Select(b.recipe.ContextPaths).Digest(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -35,7 +36,7 @@ func (b *build) contentKey(ctx context.Context) (string, error) {
 	key := struct {
 		Version    int
 		Dockerfile []byte
-		Context    string
+		Context    string // digest
 		Bases      []input
 		Args       map[string]string
 		Labels     map[string]string
