@@ -75,9 +75,17 @@ func within(name, folder string) bool {
 	return folder == "" || name == folder || strings.HasPrefix(name, folder) && name[len(folder)] == '/'
 }
 
+// maxPath is less than a system call takes (PATH_MAX of Linux), so that there is
+// room for the folder that a builder unpacks a context in. What it cannot handle
+// stops all other builds on its engine.
+const maxPath = 3500
+
 // checkName refuses what could lead out of the folder that a tree is unpacked
 // in, and what no file system can store.
 func checkName(name string) error {
+	if len(name) > maxPath {
+		return fmt.Errorf("%.200q… is longer than the %d bytes that a path may have", name, maxPath)
+	}
 	for _, part := range strings.Split(name, "/") {
 		if part == "" || part == "." || part == ".." || strings.ContainsRune(part, 0) {
 			return fmt.Errorf("%.200q is no proper name for a file", name)

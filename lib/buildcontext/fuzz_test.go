@@ -5,6 +5,7 @@
 package buildcontext
 
 import (
+	"context"
 	"net/url"
 	"testing"
 
@@ -53,7 +54,7 @@ func FuzzFilter(f *testing.F) {
 			}
 			return
 		}
-		filtered, err := b.tree().Filter(ignore)
+		filtered, err := b.tree().Filter(context.Background(), ignore)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,8 +20,10 @@ import (
 // IgnoreName is the file that says what of a context is not to be sent.
 const IgnoreName = ".dockerignore"
 
-// maxIgnore is the most bytes of an ignore file.
-const maxIgnore = 1 << 20
+const (
+	maxIgnore   = 1 << 20 // bytes of an ignore file
+	maxPatterns = 10000   // in it: each is tried on every file
+)
 
 // Ignore is what an ignore file says. The zero value excludes nothing.
 type Ignore struct {
@@ -58,6 +60,9 @@ func ParseIgnore(name string, content []byte) (Ignore, error) {
 		return Ignore{}, &fault.Error{Op: "read", Side: fault.Request, Subject: fmt.Sprintf("%q", name), Err: err}
 	}
 	ignore := Ignore{File: name, Patterns: patterns}
+	if len(patterns) > maxPatterns {
+		return Ignore{}, ignore.fault(fmt.Errorf("it has %d patterns, more than the %d that are allowed", len(patterns), maxPatterns))
+	}
 	for _, pattern := range patterns {
 		// A matcher compiles a pattern when it first needs it: one with
 		// "!" when another one has matched.
@@ -84,7 +89,7 @@ func (ig Ignore) fault(err error) error {
 // pattern that fits decides, a pattern with "!" takes back, what fits a folder
 // fits all that is in it, and a folder with something in it that is taken back
 // stays. Nothing is exempt: Dockerfile and ignore file are read before.
-func (t *Tree) Filter(ignore Ignore) (*Tree, error) {
+func (t *Tree) Filter(ctx context.Context, ignore Ignore) (*Tree, error) {
 	matcher, err := patternmatcher.New(ignore.Patterns)
 	if err != nil {
 		return nil, ignore.fault(err)
@@ -95,6 +100,9 @@ func (t *Tree) Filter(ignore Ignore) (*Tree, error) {
 	above := map[string]patternmatcher.MatchInfo{} // of folders
 	var kept []string
 	for _, e := range t.entries {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		excluded, info, err := matcher.MatchesUsingParentResults(e.Path, above[parentOf(e.Path)])
 		if err != nil {
 			return nil, ignore.fault(err)

@@ -5,6 +5,7 @@
 package buildcontext
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -76,7 +77,7 @@ func (s *ignoreSuite) TestFilter(c *check.C) {
 	} {
 		ignore, err := ParseIgnore(".dockerignore", []byte(trial.ignore))
 		c.Assert(err, check.IsNil)
-		got, err := t.Filter(ignore)
+		got, err := t.Filter(context.Background(), ignore)
 		c.Assert(err, check.IsNil)
 		c.Check(strings.Join(paths(got), " "), check.Equals, trial.want, check.Commentf("%q", trial.ignore))
 	}
@@ -94,7 +95,7 @@ func (s *ignoreSuite) TestBadPatterns(c *check.C) {
 		_, err := ParseIgnore("x/.dockerignore", []byte(trial.ignore))
 		checkRefused(c, err, trial.want)
 	}
-	_, err := treeOf(c, plain("a")).Filter(Ignore{File: "f", Patterns: []string{"["}})
+	_, err := treeOf(c, plain("a")).Filter(context.Background(), Ignore{File: "f", Patterns: []string{"["}})
 	checkRefused(c, err, `apply "f"`)
 }
 

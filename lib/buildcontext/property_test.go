@@ -197,7 +197,7 @@ func TestAnyFilterIsBuildKits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		filtered, err := tree.Filter(ignore)
+		filtered, err := tree.Filter(context.Background(), ignore)
 		if err != nil {
 			t.Fatal(err)
 		}

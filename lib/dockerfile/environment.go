@@ -5,6 +5,7 @@
 package dockerfile
 
 import (
+	"fmt"
 	"runtime"
 
 	"github.com/containerd/platforms"
@@ -71,8 +72,16 @@ func (l *lookup) expand(lex *shell.Lex, word string) (string, error) {
 	// The lexer puts U+FFFD for a byte that is no UTF-8, too, but then
 	// complains on this program's stderr.
 	text, _, err := lex.ProcessWord(string([]rune(word)), l)
+	if err == nil && len(text) > maxValue {
+		return "", fmt.Errorf("a value has more than %d bytes once its variables are replaced", maxValue)
+	}
 	return text, err
 }
+
+// maxValue is the most bytes of a value, so that a few lines which double a
+// variable do not fill the memory. Programs cannot be given longer ones
+// (MAX_ARG_STRLEN of Linux).
+const maxValue = 128 << 10
 
 // platformArgs are the variables that FROM lines see before any ARG.
 func platformArgs(opts Options) (*environment, error) {

@@ -118,9 +118,7 @@ func (e *Engine) Build(ctx context.Context, req BuildRequest, use func(context.C
 		return err
 	}
 	defer b.client.Close()
-	if err := b.remember(ctx); err != nil {
-		return err
-	}
+	b.remember(ctx)
 	defer b.cleanup(ctx)
 	if err := b.bring(ctx); err != nil {
 		return err

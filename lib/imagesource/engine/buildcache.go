@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	apibuild "github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/filters"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/tonistiigi/fsutil"
 	"google.golang.org/grpc/codes"
@@ -30,21 +32,21 @@ var uploads = bkclient.WithFilter([]string{
 	`description~="^local source for ` + sourcePrefix + `"`,
 })
 
-// remember notes which cache records there are of those that forget looks at.
-func (b *build) remember(ctx context.Context) error {
+// remember notes which cache records there are of those that forget looks at. An
+// engine with one damaged record cannot tell; then nothing is removed.
+func (b *build) remember(ctx context.Context) {
 	var which bkclient.Filter // all
 	if b.req.CacheScope != "" {
 		which = uploads
 	}
 	usage, err := b.client.DiskUsage(ctx, which)
-	if err != nil {
-		return b.fault("list the build cache of", "", err)
+	if b.warn("list", "the build cache", err); err != nil {
+		return
 	}
 	b.records = map[string]bool{}
 	for _, record := range usage {
 		b.records[record.ID] = true
 	}
-	return nil
 }
 
 // cleanup removes what the build has left. What cannot be removed is logged: the
@@ -56,13 +58,15 @@ func (b *build) cleanup(ctx context.Context) {
 		b.warn("remove", b.private, b.untag(ctx, b.private))
 	}
 	b.unload(ctx)
-	if b.req.CacheScope == "" {
-		b.warn("remove", "the build cache", b.forget(ctx, nil))
+	if b.records != nil {
+		if b.req.CacheScope == "" {
+			b.warn("remove", "the build cache", b.forget(ctx, nil))
+		}
+		b.warn("remove", "the build context", b.forget(ctx, uploads))
 	}
-	b.warn("remove", "the build context", b.forget(ctx, uploads))
 	if most := b.req.CacheSize; b.req.CacheScope != "" && most > 0 {
-		// Old builders know the first figure only, and take it for the other.
-		b.warn("shrink", "the build cache", b.client.Prune(ctx, nil, bkclient.WithKeepOpt(0, most, most, 0)))
+		// Old engines know the first figure only.
+		b.warn("shrink", "the build cache", b.pruneCache(ctx, apibuild.CachePruneOptions{KeepStorage: most, ReservedSpace: most, MaxUsedSpace: most}))
 	}
 }
 
@@ -75,7 +79,8 @@ func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
 		if err != nil {
 			return err
 		}
-		var free bkclient.Filter
+		var free []*bkclient.UsageInfo
+		parents := map[string]bool{}
 		busy := false
 		for _, record := range usage {
 			switch {
@@ -83,11 +88,17 @@ func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
 				busy = busy || !b.records[record.ID]
 			case which == nil && b.records[record.ID]:
 			default:
-				free = append(free, "id=="+record.ID)
+				free = append(free, record)
+				for _, parent := range record.Parents {
+					parents[parent] = true
+				}
 			}
 		}
-		if len(free) > 0 {
-			if err := b.client.Prune(ctx, nil, bkclient.PruneAll, free); err != nil {
+		for _, record := range free {
+			if parents[record.ID] {
+				continue // in the next round
+			}
+			if err := b.pruneCache(ctx, apibuild.CachePruneOptions{All: true, Filters: filters.NewArgs(filters.Arg("id", record.ID))}); err != nil {
 				return err
 			}
 		}
@@ -98,6 +109,14 @@ func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
 			time.Sleep(releaseTick)
 		}
 	}
+}
+
+// pruneCache goes through the engine, not its builder: old builders that are
+// asked directly hold on to a lock for ever when their client goes away
+// meanwhile, and no build is possible any more until the engine is started again.
+func (e *Engine) pruneCache(ctx context.Context, opts apibuild.CachePruneOptions) error {
+	_, err := e.cli.BuildCachePrune(ctx, opts)
+	return err
 }
 
 // LimitsWork reports whether the engine holds RUN steps to the memory and CPUs of
@@ -128,8 +147,5 @@ func (e *Engine) LimitsWork(ctx context.Context) (bool, error) {
 	if err != nil && (ctx.Err() != nil || status.Code(err) == codes.Unavailable) {
 		return false, e.fault("ask the builder of", "", err)
 	}
-	cleanup, cancel := detached(ctx)
-	defer cancel()
-	_ = client.Prune(cleanup, nil, bkclient.PruneAll, uploads) // the next build does it as well
-	return false, nil
+	return false, nil // the next build removes what this one has left
 }

@@ -36,7 +36,9 @@ func (e *BuildError) Error() string {
 	if e.Line > 0 {
 		text += fmt.Sprintf(" line %d", e.Line)
 	}
-	text += fmt.Sprintf(": %.200s", e.Instruction) // one with a heredoc is long
+	if e.Instruction != "" {
+		text += fmt.Sprintf(": %.200s", e.Instruction) // one with a heredoc is long
+	}
 	if e.ExitCode > 0 {
 		return text + fmt.Sprintf(": exit code %d", e.ExitCode)
 	}
@@ -60,6 +62,7 @@ var (
 // buildRules give meaning to messages of the builder that are not about a step
 // of the recipe. They come before pullRules.
 var buildRules = []pullRule{
+	{texts: []string{"empty export"}, side: fault.Request, hint: "the image has no files: the recipe needs a COPY, an ADD or a RUN"},
 	{texts: []string{"target stage", "failed to reach build target"}, side: fault.Request, hint: "--target must name a stage of the Dockerfile"},
 	{texts: []string{"no build stage in current context", "file with no instructions", "dockerfile cannot be empty", "failed to parse platform"}, side: fault.Request},
 	{texts: []string{"network bridge not found", "runc did not terminate", "oci runtime create failed", "failed to mount"}, side: fault.Engine, transient: true},
@@ -106,7 +109,7 @@ func (b *build) buildFault(ctx context.Context, err error) error {
 		f.Side, f.Transient, f.Hint = fault.Registry, false, hintMissing
 		return f
 	}
-	if failed.Instruction != "" {
+	if failed.Instruction != "" || strings.Contains(text, "failed to load cache key") || strings.Contains(text, "failed to create llb definition") {
 		return b.stepFault(failed)
 	}
 	return f
@@ -143,6 +146,9 @@ func (b *build) buildError(err error) *BuildError {
 		if m := instruction.FindStringSubmatch(step.name); m != nil && !step.internal {
 			failed.Instruction = m[1]
 			failed.Line = b.lineOf(m[1])
+		} else if before, _, found := strings.Cut(string(b.req.Dockerfile), step.name); found && step.name != "" { // the URL of an ADD
+			failed.Line = 1 + strings.Count(before, "\n")
+			failed.Instruction = b.instructionAt(failed.Line, failed.Line)
 		}
 	}
 	for _, source := range errdefs.Sources(err) {

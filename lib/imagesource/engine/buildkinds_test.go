@@ -111,6 +111,25 @@ func (s *building) TestCacheScope(c *check.C) {
 	s.forget(c)
 }
 
+// A step may have had somebody's secret or proxy, which do not make it another
+// step: so it is nobody else's.
+func (s *building) TestStepsAreNotShared(c *check.C) {
+	build := func(scope string) string {
+		req := s.request(c, "FROM BASE\nRUN cat /proc/sys/kernel/random/uuid > /first\n", nil)
+		req.CacheScope = scope
+		result, err := s.build(context.Background(), req)
+		c.Assert(err, check.IsNil, check.Commentf("%s", s.log()))
+		return result.files["first"]
+	}
+	seen := map[string]bool{}
+	for _, scope := range []string{newOwner(), newOwner(), "", ""} {
+		id := build(scope)
+		c.Check(seen[id], check.Equals, false)
+		seen[id] = true
+	}
+	s.forget(c)
+}
+
 // A cache that is kept does not grow beyond its size.
 func (s *building) TestCacheSize(c *check.C) {
 	req := s.request(c, "FROM BASE\nRUN dd if=/dev/urandom of=/file bs=1M count=8\n", nil)
@@ -128,7 +147,7 @@ func (s *building) forget(c *check.C) {
 	client, err := s.engine.buildkit(context.Background())
 	c.Assert(err, check.IsNil)
 	defer client.Close()
-	c.Check((&build{client: client, records: s.before}).forget(context.Background(), nil), check.IsNil)
+	c.Check((&build{Engine: s.engine, client: client, records: s.before}).forget(context.Background(), nil), check.IsNil)
 }
 
 // Cache mounts are shared within a scope only.

@@ -95,11 +95,16 @@ func (b *build) attrs(contextURL string) map[string]string {
 	for name, value := range b.req.Labels {
 		attrs["label:"+name] = value
 	}
-	// Cache mounts go by names that everybody can choose.
-	attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = b.private
+	// Builders find equal steps of other builds again, also while these run,
+	// and neither secrets nor proxies make steps unequal. A name in the
+	// /etc/hosts of each step does. Cache mounts go by names that everybody
+	// can choose.
+	scope := b.nonce
 	if b.req.CacheScope != "" {
-		attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = b.req.CacheScope
+		scope = b.req.CacheScope
 	}
+	attrs["add-hosts"] = scope + ".invalid=127.0.0.1"
+	attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = scope
 	if b.req.Target != "" {
 		attrs["target"] = b.req.Target
 	}

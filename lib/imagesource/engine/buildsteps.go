@@ -16,8 +16,9 @@ import (
 const (
 	// keptLines of the output of a step are in the error when it fails.
 	keptLines = 20
-	// maxLine is where a line of output is cut in two, in bytes.
-	maxLine = 8 << 10
+	// maxLine is where a line of output is cut in two, in bytes. No secret is so
+	// long: in pieces it could not be recognized.
+	maxLine = 1 << 20
 )
 
 // steps makes readable lines of what the builder reports:

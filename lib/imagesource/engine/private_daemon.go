@@ -163,6 +163,10 @@ func (d nodeDaemon) container(image, folder string, network privateNetwork, opts
 			"REFUSE=" + words(network.refuse),
 			"ALLOW=" + words(opts.Allow),
 			fmt.Sprintf("MEMORY=%d", opts.Memory),
+			// What of the output of a step is kept, in bytes, and bytes a
+			// second: logs are complete but for those of programs that go wild.
+			"BUILDKIT_STEP_LOG_MAX_SIZE=104857600",
+			"BUILDKIT_STEP_LOG_MAX_SPEED=4194304",
 		}, d.proxies...),
 		Volumes:   map[string]struct{}{data: {}},
 		OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
