@@ -80,9 +80,10 @@ func (r *Report) Done(saved *dockerimage.Saved) {
 	fmt.Fprintf(r.out, "Status: in Keep as %s after %.1f s; %s written\n", saved.PDH, time.Since(r.started).Seconds(), Size(saved.Written))
 }
 
-// Short is a digest as docker abbreviates it.
+// Short is a digest as docker abbreviates it, also where it stands in the name of
+// a member of an image archive.
 func Short(digest string) string {
-	hex := strings.TrimPrefix(digest, "sha256:")
+	hex := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(digest, "blobs/sha256/"), "sha256:"), "/layer.tar")
 	return hex[:min(12, len(hex))]
 }
 

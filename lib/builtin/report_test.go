@@ -41,6 +41,12 @@ Status: in Keep as pdh\+1 after \d+\.\d s; 3.0 MiB written
 `)
 }
 
+func (*jobSuite) TestShort(c *check.C) {
+	for _, name := range []string{layer, "blobs/sha256/" + layer[7:], layer[7:] + "/layer.tar"} {
+		c.Check(Short(name), check.Equals, "3e02ab0694c8")
+	}
+}
+
 // A layer that was to be reused may prove wrong.
 func (*jobSuite) TestReuseThatFails(c *check.C) {
 	var out bytes.Buffer

@@ -6,6 +6,8 @@ package builtinrun_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,7 +18,11 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
+	"git.arvados.org/arvados.git/lib/imagetar"
+	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/services/localcluster"
 	"gopkg.in/check.v1"
 )
 
@@ -169,4 +175,94 @@ func (s *buildSuite) TestTriggersOfTheBase(c *check.C) {
 	e = s.build(c, nil, attrs{"/Dockerfile": text("FROM local/trigger:2\n")}, nil)
 	c.Check(e.exit, check.Equals, 2.0)
 	c.Check(e.problem, check.Matches, `request: check Dockerfile line 1: an ONBUILD trigger of the image local/trigger:2 takes something from the image 169.254.169.254/evil:1 .*`)
+}
+
+// Of two images of one name, for two platforms, the triggers of both count: the
+// engine itself fetches what a trigger adds.
+func (s *buildSuite) TestTriggersOfTwoPlatforms(c *check.C) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	s.registry.PushIndex("evil:1",
+		registrytest.Entry{Platform: "linux/amd64", Image: withTrigger(c, "amd64", "ADD "+server.URL+"/secrets /x")},
+		registrytest.Entry{Platform: "linux/arm64", Image: withTrigger(c, "arm64", "LABEL a=b")})
+	evil := s.registry.Host() + "/evil:1"
+	e := s.build(c, nil, attrs{"/Dockerfile": text("FROM --platform=linux/amd64 " + evil + " AS o\nFROM --platform=linux/arm64 " + evil + "\nCOPY --from=o / /o/\n")}, nil)
+	c.Check(e.output, check.IsNil)
+	c.Check(e.problem, check.Not(check.Equals), "")
+	c.Check(asked.Load(), check.Equals, int32(0))
+}
+
+// withTrigger is an image that has an ONBUILD trigger.
+func withTrigger(c *check.C, arch, trigger string) imagetar.Image {
+	img := randomimage.New(3, mib)
+	config := map[string]interface{}{}
+	c.Assert(json.Unmarshal(img.Config, &config), check.IsNil)
+	config["architecture"] = arch
+	config["config"] = attrs{"OnBuild": []string{trigger}}
+	img.Config, _ = json.Marshal(config)
+	img.Manifest = nil
+	layout, err := imagetar.NewLayout(img)
+	c.Assert(err, check.IsNil)
+	for _, member := range layout.Members {
+		if member.Name == imagetar.BlobName(layout.ManifestDigest) {
+			img.Manifest, img.ManifestMediaType = member.Content, "application/vnd.oci.image.manifest.v1+json"
+		}
+	}
+	return img
+}
+
+// A digest in a property proves nothing: anybody can set it.
+func (s *buildSuite) TestForgedDigest(c *check.C) {
+	s.registry.Push("app:1", app)
+	forged := s.ok(c, s.build(c, []string{"-t", s.registry.Host() + "/app:1", "/src"}, s.steps(c, "RUN echo evil > /evil\n"), nil))
+	digest := "sha256:" + fmt.Sprintf("%x", sha256.Sum256(app.Manifest))
+	name := s.registry.Host() + "/app:1@" + digest
+	shared := s.sharedProject(c)
+	properties := forged.Map()
+	properties["arv:docker-image-digest"] = []string{digest}
+	admin := s.UserClient(localcluster.Admin)
+	var list arvados.CollectionList
+	c.Assert(s.user.RequestAndDecode(&list, "GET", "arvados/v1/collections", nil, attrs{"filters": [][]string{{"portable_data_hash", "=", forged.PDH}}}), check.IsNil)
+	c.Assert(admin.RequestAndDecode(nil, "PATCH", "arvados/v1/collections/"+list.Items[0].UUID, nil,
+		attrs{"collection": attrs{"properties": properties, "owner_uuid": shared}}), check.IsNil)
+	e := s.build(c, nil, attrs{"/Dockerfile": text("FROM " + name + "\nCOPY Dockerfile /\n")}, nil)
+	c.Check(s.ok(c, e).Bases, check.DeepEquals, []dockerimage.Base{{Name: name, Hash: "sha256:" + fmt.Sprintf("%x", sha256.Sum256(app.Config))}})
+	c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*is not taken for .*its manifest does not have that digest.*`)
+}
+
+// sharedProject is a project of the admin's that everybody can read.
+func (s *buildSuite) sharedProject(c *check.C) string {
+	admin := s.UserClient(localcluster.Admin)
+	var project arvados.Group
+	c.Assert(admin.RequestAndDecode(&project, "POST", "arvados/v1/groups", nil, attrs{"group": attrs{"group_class": "project", "name": "shared"}}), check.IsNil)
+	everybody := s.ClusterID + "-j7d0g-fffffffffffffff"
+	c.Assert(s.root.RequestAndDecode(nil, "POST", "arvados/v1/links", nil, attrs{"link": attrs{
+		"link_class": "permission", "name": "can_read", "tail_uuid": everybody, "head_uuid": project.UUID}}), check.IsNil)
+	return project.UUID
+}
+
+// In a project, where others may write, the content key counts if a build of the
+// user's has made the image.
+func (s *buildSuite) TestContentKeyInAProject(c *check.C) {
+	var project arvados.Group
+	c.Assert(s.user.RequestAndDecode(&project, "POST", "arvados/v1/groups", nil, attrs{"group": attrs{"group_class": "project", "name": "images"}}), check.IsNil)
+	build := func(recipe string) (ending, dockerimage.Properties) {
+		e := s.build(c, nil, attrs{"/Dockerfile": text(recipe)}, attrs{"owner_uuid": project.UUID})
+		return e, s.ok(c, e)
+	}
+	first, props := build(works)
+	again, _ := build(works)
+	c.Check(again.ctr.Output, check.Equals, first.ctr.Output)
+	c.Check(again.logs["stdout.txt"], check.Matches, `(?s).*the same recipe was built before.*`)
+
+	// The key of another recipe on the image of this one.
+	other, otherProps := build(works + "LABEL other=yes\n")
+	c.Assert(s.user.RequestAndDecode(nil, "DELETE", "arvados/v1/collections/"+other.cr.OutputUUID, nil, nil), check.IsNil)
+	props.Key = otherProps.Key
+	c.Assert(s.user.RequestAndDecode(nil, "PATCH", "arvados/v1/collections/"+first.cr.OutputUUID, nil,
+		attrs{"collection": attrs{"properties": props.Map()}}), check.IsNil)
+	third, _ := build(works + "LABEL other=yes\n")
+	c.Check(strings.Contains(third.logs["stdout.txt"], "built before"), check.Equals, false)
+	c.Check(third.ctr.Output, check.Not(check.Equals), first.ctr.Output)
 }

@@ -50,10 +50,20 @@ func FindByLayer(ctx context.Context, api API, digest string) ([]Found, error) {
 	return find(ctx, api, digest, []arvados.Filter{{Attr: "properties." + keyLayers, Operator: "contains", Operand: digest}})
 }
 
+// maxByKey is how many collections FindByKey returns at most. Recipes that many
+// people build are in many.
+const maxByKey = 100
+
 // FindByKey finds the image collections that say they were built under a
-// content key; newest first, at most a few.
-func FindByKey(ctx context.Context, api API, key string) ([]Found, error) {
-	return find(ctx, api, key, []arvados.Filter{{Attr: "properties." + keyKey, Operator: "=", Operand: key}})
+// content key, newest first. If owner is not empty, only those that it owns.
+func FindByKey(ctx context.Context, api API, key, owner string) ([]Found, error) {
+	filters := []arvados.Filter{{Attr: "properties." + keyKey, Operator: "=", Operand: key}}
+	if owner != "" {
+		filters = append(filters, arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner})
+	}
+	limit := maxByKey
+	found, _, err := page(ctx, api, key, arvados.ResourceListParams{Filters: filters, Limit: &limit})
+	return found, err
 }
 
 func find(ctx context.Context, api API, digest string, filters []arvados.Filter) ([]Found, error) {

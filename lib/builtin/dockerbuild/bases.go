@@ -39,8 +39,8 @@ func (b *build) findBases(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(list) > 0 {
-			triggers[use.Name] = list
+		if len(list) > 0 { // all those of a name, if it is used for several platforms
+			triggers[use.Name] = append(triggers[use.Name], list...)
 		}
 	}
 	recipe, err := b.recipe.OnBuild(triggers)
@@ -137,6 +137,13 @@ func (b *build) findInKeep(ctx context.Context, use dockerfile.Use, platform str
 	image, err := dockerimage.Open(ctx, b.Keep, resolved.Found)
 	if err != nil {
 		return base{}, err
+	}
+	if digest := use.Ref.Digest; digest != "" && digest != digestOf(image.Manifest) && resolved.OwnerUUID != b.Owner {
+		// It may be the digest of an index, which is not stored, so all that
+		// speaks for it is a property that anybody can set.
+		b.Log.Warnf("collection %s (owner %s) is not taken for %s: its manifest does not have that digest", resolved.UUID, resolved.OwnerUUID, use.Name)
+		return base{}, &fault.Error{Op: "build upon", Side: fault.Request, Subject: use.Name, Err: dockerimage.ErrNotFound,
+			Hint: "the image of this name in Keep belongs to somebody else, and its digest cannot be checked"}
 	}
 	if has := platformOf(image.Config); !fits(platform, has) {
 		b.Log.Warnf("collection %s has %s for %s, not for %s", resolved.UUID, use.Name, has, platform)

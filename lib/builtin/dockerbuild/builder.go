@@ -133,20 +133,16 @@ func (b *build) checkEngine(ctx context.Context, eng *engine.Engine, private boo
 	if err := b.checkDialect(info.RecentDockerfile()); err != nil {
 		return err
 	}
-	if private || b.RAM == 0 && b.VCPUs == 0 {
+	if private || b.Site.Build.Limits.Resources != "refuse" { // else the build says so
 		return nil
 	}
 	works, err := eng.LimitsWork(ctx)
 	if err != nil || works {
 		return err
 	}
-	if b.Site.Build.Limits.Resources == "refuse" {
-		return &fault.Error{Op: "limit RUN steps on", Side: fault.Engine, Subject: b.Site.Engine.Host, Transient: true,
-			Err:  errors.New("this engine cannot hold them to the RAM and cores of the request"),
-			Hint: "the site wants that (build.limits.resources): set build.builder to private, or use a newer engine"}
-	}
-	b.Log.Warn("this engine does not hold RUN steps to the RAM and cores of the request")
-	return nil
+	return &fault.Error{Op: "limit RUN steps on", Side: fault.Engine, Subject: b.Site.Engine.Host, Transient: true,
+		Err:  errors.New("this engine cannot hold them to the RAM and cores of the request"),
+		Hint: "the site wants that (build.limits.resources): set build.builder to private, or use a newer engine"}
 }
 
 // sizeLimit is the archive of an image, which ends with an error when it has

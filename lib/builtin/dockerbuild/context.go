@@ -56,7 +56,7 @@ func (b *build) readContext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.tree, err = found.tree.Filter(ignore); err != nil {
+	if b.tree, err = found.tree.Filter(ctx, ignore); err != nil {
 		return err
 	}
 	entries, size := b.tree.Size()

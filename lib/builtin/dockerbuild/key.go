@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
@@ -23,9 +22,9 @@ import (
 const keyVersion = 1
 
 // contentKey is a SHA-256, in hex, over all that decides what the image will
-// be, but for what RUN steps fetch. Of the build context, only what the recipe
-// reads counts. Names and times of the image, and the values of secrets, have no
-// part in it.
+// be, but for what RUN steps and ADD of a URL fetch. Of the build context, only
+// what the recipe reads counts. Names and times of the image, and the values of
+// secrets, have no part in it.
 func (b *build) contentKey(ctx context.Context) (string, error) {
 	b.Activity("computing the content key")
 	files, err := b.tree.Select(b.recipe.ContextPaths).Digest(ctx)
@@ -72,46 +71,55 @@ func (b *build) builtBefore(ctx context.Context, key string) *dockerimage.Found 
 	if b.noCache {
 		return nil
 	}
-	found, err := dockerimage.FindByKey(ctx, b.API, key)
-	if err != nil {
-		if ctx.Err() == nil {
-			b.Log.Warnf("cannot look for an image of this content key: %v", err)
+	// Most likely it is in the user's own project, where nobody else writes.
+	for _, owner := range []string{b.Owner, ""} {
+		found, err := dockerimage.FindByKey(ctx, b.API, key, owner)
+		if err != nil {
+			if ctx.Err() == nil {
+				b.Log.Warnf("cannot look for an image of this content key: %v", err)
+			}
+			return nil
 		}
-		return nil
-	}
-	for _, f := range found {
-		if err := f.Check(); err != nil {
-			b.Log.Warnf("collection %s has this content key, but %v", f.UUID, err)
-			continue
+		for _, f := range found {
+			if err := f.Check(); err != nil {
+				b.Log.Warnf("collection %s has this content key, but %v", f.UUID, err)
+				continue
+			}
+			if owner == "" && !b.made(ctx, f.PDH, key) {
+				continue
+			}
+			fmt.Fprintf(b.Stdout, "Status: the same recipe was built before, image %s is in collection %s, %s\n", f.Properties.Hash, f.UUID, f.PDH)
+			return &f
 		}
-		if f.Properties.PDH == "" || !b.owns(ctx, f.OwnerUUID) {
-			continue
-		}
-		fmt.Fprintf(b.Stdout, "Status: the same recipe was built before, image %s is in collection %s, %s\n", f.Properties.Hash, f.UUID, f.PDH)
-		return &f
 	}
 	return nil
 }
 
-// maxDepth is how deep in projects a collection of the user may lie.
-const maxDepth = 20
-
-// owns reports whether an owner is the user, or a project of theirs.
-func (b *build) owns(ctx context.Context, owner string) bool {
-	for range maxDepth {
-		if owner == b.Owner {
+// made reports whether a build of the user's has made an image under the key. In
+// a shared project others can write; what a container has done they cannot
+// change.
+func (b *build) made(ctx context.Context, pdh, key string) bool {
+	var list struct {
+		Items []struct {
+			OutputProperties map[string]interface{} `json:"output_properties"`
+		}
+	}
+	err := b.API.RequestAndDecodeContext(ctx, &list, http.MethodGet, "arvados/v1/containers", nil, arvados.ResourceListParams{
+		Filters: []arvados.Filter{
+			{Attr: "output", Operator: "=", Operand: pdh},
+			{Attr: "runtime_user_uuid", Operator: "=", Operand: b.Owner},
+			{Attr: "state", Operator: "=", Operand: arvados.ContainerStateComplete},
+		},
+		Select: []string{"uuid", "output_properties"},
+		Count:  "none",
+	})
+	if err != nil {
+		return false
+	}
+	for _, container := range list.Items {
+		if dockerimage.ParseProperties(container.OutputProperties).Key == key {
 			return true
 		}
-		if !strings.Contains(owner, "-j7d0g-") {
-			return false
-		}
-		var project arvados.Group
-		err := b.API.RequestAndDecodeContext(ctx, &project, http.MethodGet, "arvados/v1/groups/"+owner, nil,
-			map[string]interface{}{"select": []string{"uuid", "owner_uuid"}})
-		if err != nil {
-			return false
-		}
-		owner = project.OwnerUUID
 	}
 	return false
 }
