@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -24,6 +25,8 @@ import (
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerbuild"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerpull"
 	"git.arvados.org/arvados.git/lib/builtinrun"
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/keepfile"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
@@ -100,6 +103,10 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 		return handOver(site.StockCrunchRun, cmd.stockArgs, input)
 	}
 	closeLockOnExec()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// What was read before is garbage by the time that blocks are written.
+		debug.SetMemoryLimit(memoryBase + int64(dockerimage.BlocksInFlight())*keepfile.BlockSize)
+	}
 	return builtinrun.Run(ctx, builtinrun.Config{
 		UUID:         cmd.uuid,
 		Dispatcher:   client,
@@ -108,6 +115,9 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 		Stderr:       stderr,
 	}, builtinrun.Builtin{Site: site})
 }
+
+// memoryBase is what the process needs beside blocks, in bytes.
+const memoryBase = 96 << 20
 
 // isBuiltin decides by image and command. A container whose image is one of
 // the two reserved names is ours in any case: no stock program could run it.
