@@ -5,25 +5,28 @@
 package localapi
 
 import (
-	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
-	"git.arvados.org/arvados.git/lib/imageref"
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/services/localapi/containerrules"
 )
 
 var (
 	keepLocator = regexp.MustCompile(`^[0-9a-f]{32}(\+[0-9]+)?(\+[A-Z][-A-Za-z0-9@_]*)*$`)
-	imageHash   = regexp.MustCompile(`^sha256:[0-9a-f]+$`)
+	bareHash    = regexp.MustCompile(`^[0-9a-f]+$`)
+	shortHash   = regexp.MustCompile(`^sha256:[0-9a-f]{1,11}$`)
 )
 
-// resolveImage is the portable data hash of the newest image of that name that
-// the user can read. Images are found by the properties of their collections
-// and by links, in one list. Names are portable data hashes, repo:tag, or
-// sha256:<beginning of the image's hash>.
+// resolveImage is the portable data hash of the image that the name means to
+// the user, as package dockerimage decides. Where Arvados differs, this server
+// keeps to Arvados: it looks at the content alone of what is named by its hash,
+// takes a hash without "sha256:" for a repository, and any beginning of a hash.
 func resolveImage(tx *Tx, user *Caller, name string) (string, error) {
 	notFound := refuseBy(containerrules.Unresolvable(fmt.Sprintf("docker image %q not found", name)))
 	if keepLocator.MatchString(name) {
@@ -39,100 +42,25 @@ func resolveImage(tx *Tx, user *Caller, name string) (string, error) {
 		}
 		return hash, nil
 	}
-	images := imageList{}
-	if err := images.find(tx, user, name); err != nil {
-		return "", err
+	asked := name
+	switch {
+	case bareHash.MatchString(name):
+		asked += ":latest"
+	case shortHash.MatchString(name):
+		var err error
+		if asked, err = wholeHash(tx, user, name); err != nil {
+			return "", err
+		}
 	}
-	if len(images) == 0 {
+	// The transaction ends with the context of the request.
+	found, err := dockerimage.Resolve(context.Background(), imageAPI{tx, user}, asked, dockerimage.Policy{Links: true})
+	switch {
+	case errors.Is(err, dockerimage.ErrNotFound) && len(found.PassedOver) > 0:
+		return "", refuseBy(containerrules.Unresolvable("Matching Docker image is incompatible with 'docker_image_formats' configuration."))
+	case fault.SideOf(err) == fault.Request: // also names that are malformed
 		return "", notFound
 	}
-	best := images.newest()
-	if best == nil {
-		return "", refuseBy(containerrules.Unresolvable("Matching Docker image is incompatible with 'docker_image_formats' configuration."))
-	}
-	return best["portable_data_hash"].(string), nil
-}
-
-// imageList are collections that a name was given to, by UUID, with the time
-// of a link that says so, if one does.
-type imageList map[string]image
-
-type image struct {
-	collection Record
-	linkTime   string
-}
-
-// find fills the list.
-func (l imageList) find(tx *Tx, user *Caller, name string) error {
-	property, linkClass, op, value := "docker-image-repo-tag", "docker_image_repo+tag", "=", repoTag(name)
-	if imageHash.MatchString(name) {
-		property, linkClass, op, value = "docker-image-hash", "docker_image_hash", "like", name+"%"
-	}
-	propertyOp := op
-	if op == "=" {
-		propertyOp = "contains" // several names may be in a list
-	}
-	found, err := tx.List(collections, Query{
-		Filters: []Filter{Where("properties."+property, propertyOp, value)}, Reader: user, Whole: true,
-	})
-	if err != nil {
-		return err
-	}
-	for _, collection := range found {
-		l[collection["uuid"].(string)] = image{collection: collection}
-	}
-	named, err := tx.List(links, Query{
-		Filters: []Filter{Where("link_class", "=", linkClass), Where("name", op, value)}, Reader: user,
-	})
-	if err != nil {
-		return err
-	}
-	for _, link := range named {
-		head, err := tx.List(collections, Query{
-			Filters: []Filter{Where("uuid", "=", link["head_uuid"])}, Reader: user, Whole: true,
-		})
-		if err != nil {
-			return err
-		}
-		properties, _ := link["properties"].(map[string]any)
-		moment, _ := properties["image_timestamp"].(string)
-		for _, collection := range head {
-			uuid := collection["uuid"].(string)
-			l[uuid] = image{collection: collection, linkTime: max(l[uuid].linkTime, moment)}
-		}
-	}
-	return nil
-}
-
-// newest is the image made last, nil if none of the collections is an image.
-func (l imageList) newest() Record {
-	var images []image
-	for _, i := range l {
-		if isImage(i.collection) {
-			images = append(images, i)
-		}
-	}
-	if len(images) == 0 {
-		return nil
-	}
-	return slices.MaxFunc(images, func(a, b image) int {
-		return cmp.Or(cmp.Compare(a.made(), b.made()),
-			cmp.Compare(a.collection["created_at"].(string), b.collection["created_at"].(string)),
-			cmp.Compare(a.collection["uuid"].(string), b.collection["uuid"].(string)))
-	}).collection
-}
-
-// made is when the image was made, as far as that can be believed: not after
-// its collection, and not at the dates that reproducible builds pretend.
-func (i image) made() string {
-	created := i.collection["created_at"].(string)
-	properties, _ := i.collection["properties"].(map[string]any)
-	said, _ := properties["docker-image-timestamp"].(string)
-	moment, err := parseTime(cmp.Or(said, i.linkTime))
-	if err != nil || moment < "1981" {
-		return created
-	}
-	return min(moment, created)
+	return found.PDH, err
 }
 
 // isImage leaves out collections that were copied from an image and changed.
@@ -141,18 +69,49 @@ func isImage(collection Record) bool {
 	if made := properties["arv:docker-image-pdh"]; made != nil && made != collection["portable_data_hash"] {
 		return false
 	}
-	manifest, _ := collection["manifest_text"].(string)
-	return containerrules.IsImage(manifest)
+	return containerrules.IsImage(textOf(collection["manifest_text"]))
 }
 
-// repoTag is a name as images are registered under it.
-func repoTag(name string) string {
-	ref, err := imageref.Parse(name)
-	if err == nil && ref.Tag != "" {
-		return ref.RepoTag()
+// wholeHash is the only hash of an image that begins so; what was given if
+// there is none, or several.
+func wholeHash(tx *Tx, user *Caller, start string) (string, error) {
+	uuids, err := tx.withHash("docker-image-hash", start)
+	if err != nil {
+		return "", err
 	}
-	if err != nil && !strings.Contains(name, ":") {
-		return name + ":latest" // something that docker would not call an image may be registered as one
+	images, err := tx.List(collections, Query{Filters: []Filter{Where("uuid", "in", uuids)}, Reader: user})
+	if err != nil {
+		return "", err
 	}
-	return name
+	named, err := tx.List(links, Query{
+		Filters: []Filter{Where("link_class", "=", "docker_image_hash"), Where("name", "like", start+"%")}, Reader: user,
+	})
+	if err != nil {
+		return "", err
+	}
+	var hashes []string
+	for _, image := range images {
+		properties, _ := image["properties"].(map[string]any)
+		hashes = append(hashes, textOf(properties["docker-image-hash"]))
+	}
+	for _, link := range named {
+		hashes = append(hashes, textOf(link["name"]))
+	}
+	slices.Sort(hashes)
+	if hashes = slices.Compact(hashes); len(hashes) == 1 {
+		return hashes[0], nil
+	}
+	return start, nil
+}
+
+// withHash are the UUIDs of the collections that say by a property that they
+// have, or are of, something whose hash begins so.
+func (tx *Tx) withHash(key, start string) ([]any, error) {
+	pairs, err := tx.pairs("SELECT uuid, '' FROM properties WHERE kind = ? AND key = ? AND tag = 's' AND value >= ? AND value < ?",
+		collections, key, start, start+"~")
+	uuids := []any{}
+	for _, pair := range pairs {
+		uuids = append(uuids, pair[0])
+	}
+	return uuids, err
 }

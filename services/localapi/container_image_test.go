@@ -5,10 +5,15 @@
 package localapi
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"gopkg.in/check.v1"
 )
 
@@ -57,16 +62,25 @@ func (suite *imageSuite) TestNamesInProperties(c *check.C) {
 func (suite *imageSuite) TestNamesInLinks(c *check.C) {
 	s := suite.workplace(c)
 	image := s.newImage(s.alice, nil)
-	s.link(s.alice, "docker_image_repo+tag", "lab/app:latest", image, "2026-01-01T00:00:00Z")
-	s.link(s.alice, "docker_image_repo+tag", "Odd Name:latest", image, "2026-01-01T00:00:00Z")
-	s.link(s.alice, "docker_image_hash", "sha256:"+strings.Repeat("e", 64), image, "2026-01-01T00:00:00Z")
-	for _, name := range []string{"lab/app", "lab/app:latest", "Odd Name", "sha256:" + strings.Repeat("e", 64), "sha256:eeeeeeeeeeee"} {
+	hash := fmt.Sprintf("sha256:%064x", s.images)
+	for _, name := range []string{"lab/app:latest", "deadbeefcafe:latest", "Odd Name:latest"} {
+		s.link(s.alice, "docker_image_repo+tag", name, image, "2026-01-01T00:00:00Z")
+	}
+	s.link(s.alice, "docker_image_hash", hash, image, "2026-01-01T00:00:00Z")
+	for _, name := range []string{"lab/app", "lab/app:latest", "deadbeefcafe", hash, hash[:19], hash[:8]} {
 		c.Check(s.imageOf(s.alice, name), check.Equals, image["portable_data_hash"], check.Commentf(name))
 	}
-	// Unlike Arvados, which takes any image for these.
-	for _, name := range []string{"sha256:" + strings.Repeat("f", 64), "sha", "sha256", strings.Repeat("e", 64)} {
+	// Unlike Arvados, which takes any image for the first four, and the one
+	// that a link names for the last.
+	for _, name := range []string{"sha256:" + strings.Repeat("f", 64), "sha256:ff", "sha", "sha256", hash[7:], hash[7:19], "Odd Name"} {
 		s.noImage(s.alice, name)
 	}
+	// A link may say anything; the file has the image's hash in its name. The
+	// beginning of several hashes is that of none.
+	s.link(s.alice, "docker_image_hash", "sha256:00"+strings.Repeat("f", 62), image, "2026-01-01T00:00:00Z")
+	s.noImage(s.alice, "sha256:00"+strings.Repeat("f", 62))
+	s.noImage(s.alice, hash[:8])
+	c.Check(s.imageOf(s.alice, hash[:19]), check.Equals, image["portable_data_hash"])
 
 	other := s.collection(s.alice, outputText, nil)
 	s.link(s.alice, "docker_image_repo+tag", "bad/app:latest", other, "")
@@ -74,6 +88,72 @@ func (suite *imageSuite) TestNamesInLinks(c *check.C) {
 		"POST", "container_requests", s.request(Record{"container_image": "bad/app"}))
 	s.alice.must("DELETE", "collections/"+textOf(image["uuid"]), nil)
 	s.noImage(s.alice, "lab/app")
+}
+
+// Hashes of images and of their manifests, in properties.
+func (suite *imageSuite) TestHashesInProperties(c *check.C) {
+	s := suite.workplace(c)
+	hash := func(digits string) string { return "sha256:" + strings.Repeat(digits, 64/len(digits)) }
+	image := s.newImage(s.alice, Record{"properties": Record{"docker-image-hash": fmt.Sprintf("sha256:%064x", s.images+1),
+		"arv:docker-image-digest": []string{hash("ab"), hash("cd")}}})["portable_data_hash"]
+	for _, name := range []string{fmt.Sprintf("sha256:%064x", s.images), fmt.Sprintf("sha256:%063x", 0), "sha256:000000000000", "sha256:0",
+		hash("ab"), hash("cd"), hash("ab")[:30], "lab/app@" + hash("cd"), "lab/app:1@" + hash("ab")} {
+		c.Check(s.imageOf(s.alice, name), check.Equals, image, check.Commentf(name))
+		s.noImage(s.bob, name)
+	}
+	s.noImage(s.alice, hash("ef"))
+	s.noImage(s.alice, hash("ef")[:30])
+	s.noImage(s.alice, "sha256:ab") // by its beginning only an image
+}
+
+// No name makes the server look at all collections.
+func (suite *imageSuite) TestSearchesGoByIndex(c *check.C) {
+	s := suite.workplace(c)
+	user := &Caller{UserUUID: s.aliceUUID}
+	for _, name := range []string{"lab/app", "sha256:000000000000", "lab/app@sha256:" + strings.Repeat("e", 64), "sha256:" + strings.Repeat("e", 64)} {
+		recorder := &recordingAPI{}
+		_, err := dockerimage.Resolve(context.Background(), recorder, name, dockerimage.Policy{Links: true})
+		c.Check(errors.Is(err, dockerimage.ErrNotFound), check.Equals, true)
+		for _, asked := range recorder.asked {
+			sent, err := json.Marshal(asked.params)
+			c.Assert(err, check.IsNil)
+			var params Params
+			c.Assert(json.Unmarshal(sent, &params), check.IsNil)
+			c.Assert(s.server.store.View(context.Background(), func(tx *Tx) error {
+				if err := (imageAPI{tx, user}).searchByIndex(params); err != nil {
+					return err
+				}
+				filters, err := parseFilters(params["filters"])
+				c.Assert(err, check.IsNil)
+				k := kinds[asked.kind]
+				where, args, err := tx.where(k, Query{Filters: filters, Reader: user})
+				c.Assert(err, check.IsNil)
+				rows, err := tx.sql.Query("EXPLAIN QUERY PLAN SELECT doc FROM "+k.plural+" t WHERE "+where+" ORDER BY t.created_at DESC LIMIT 100", args...)
+				c.Assert(err, check.IsNil)
+				defer rows.Close()
+				for rows.Next() {
+					var id, parent, unused int
+					var step string
+					c.Assert(rows.Scan(&id, &parent, &unused, &step), check.IsNil)
+					c.Check(step, check.Not(check.Matches), `SCAN (t|p)\b.*|.*collections_(created|delete).*`, check.Commentf("%s: %s", name, filters))
+				}
+				return rows.Err()
+			}), check.IsNil)
+		}
+	}
+}
+
+// recordingAPI finds nothing.
+type recordingAPI struct{ asked []askedList }
+
+type askedList struct {
+	kind   string
+	params any
+}
+
+func (r *recordingAPI) RequestAndDecodeContext(_ context.Context, _ any, _, path string, _ io.Reader, params any) error {
+	r.asked = append(r.asked, askedList{strings.TrimPrefix(path, "arvados/v1/"), params})
+	return nil
 }
 
 func (suite *imageSuite) TestTheNewestImageOfAName(c *check.C) {

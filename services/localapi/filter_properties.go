@@ -8,7 +8,6 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -20,38 +19,8 @@ func init() {
 		if args[0] == nil {
 			return false, nil
 		}
-		return likePattern(fmt.Sprint(args[1]), args[2] == int64(1)).MatchString(fmt.Sprint(args[0])), nil
+		return isLike(fmt.Sprint(args[0]), fmt.Sprint(args[1]), args[2] == int64(1)), nil
 	})
-}
-
-// likePattern is a pattern of SQL as a regular expression.
-func likePattern(pattern string, fold bool) *regexp.Regexp {
-	var expr strings.Builder
-	expr.WriteString("(?s)^")
-	if fold {
-		expr.WriteString("(?i:")
-	}
-	escaped := false
-	for _, r := range pattern {
-		switch {
-		case escaped:
-			expr.WriteString(regexp.QuoteMeta(string(r)))
-			escaped = false
-		case r == '\\':
-			escaped = true
-		case r == '%':
-			expr.WriteString(".*")
-		case r == '_':
-			expr.WriteString(".")
-		default:
-			expr.WriteString(regexp.QuoteMeta(string(r)))
-		}
-	}
-	if fold {
-		expr.WriteString(")")
-	}
-	expr.WriteString("$")
-	return regexp.MustCompile(expr.String())
 }
 
 // propertyCondition is a condition on one key of the properties. The semantics

@@ -7,6 +7,7 @@ package localapi
 import (
 	"encoding/json"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -154,16 +155,53 @@ func (s *filterSuite) TestLikeIsSQLsLike(c *check.C) {
 	rapid.Check(rapidT{c}, func(t *rapid.T) {
 		plain := rapid.StringMatching(`[a-c%_\\.*(\n]{0,8}`).Draw(t, "text")
 		escaped := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(plain)
-		if !likePattern(escaped, false).MatchString(plain) {
+		if !isLike(plain, escaped, false) {
 			t.Fatalf("%q does not match itself", plain)
 		}
-		if !likePattern("%"+escaped+"%", true).MatchString("x\n" + strings.ToUpper(plain) + "y") {
+		if !isLike("x\n"+strings.ToUpper(plain)+"y", "%"+escaped+"%", true) {
 			t.Fatalf("%q is not found within", plain)
 		}
-		if likePattern(escaped, false).MatchString(plain + "x") {
+		if isLike(plain+"x", escaped, false) {
 			t.Fatalf("%q matches more than itself", plain)
 		}
 	})
+}
+
+// The same as by a regular expression.
+func (s *filterSuite) TestLikeAsExpression(c *check.C) {
+	rapid.Check(rapidT{c}, func(t *rapid.T) {
+		pattern := rapid.StringMatching(`(%|_|\\%|\\_|a|b|B|é|a_|%ab|\\\\){0,8}`).Draw(t, "pattern")
+		text := rapid.StringMatching(`[aAbBéÉ%_\\]{0,10}`).Draw(t, "text")
+		for _, fold := range []bool{false, true} {
+			if is, want := isLike(text, pattern, fold), likeExpression(pattern, fold).MatchString(text); is != want {
+				t.Fatalf("%q like %q (%v): %v", text, pattern, fold, is)
+			}
+		}
+	})
+}
+
+// likeExpression is a pattern of SQL as a regular expression.
+func likeExpression(pattern string, fold bool) *regexp.Regexp {
+	flags := "(?s)"
+	if fold {
+		flags = "(?si)"
+	}
+	expr, escaped := "", false
+	for _, r := range pattern {
+		switch {
+		case escaped:
+			expr, escaped = expr+regexp.QuoteMeta(string(r)), false
+		case r == '\\':
+			escaped = true
+		case r == '%':
+			expr += ".*"
+		case r == '_':
+			expr += "."
+		default:
+			expr += regexp.QuoteMeta(string(r))
+		}
+	}
+	return regexp.MustCompile(flags + "^" + expr + "$")
 }
 
 // rapidT lets rapid report to a check.v1 test.

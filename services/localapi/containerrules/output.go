@@ -83,15 +83,19 @@ var (
 	fileToken = regexp.MustCompile(` ([0-9]+:[0-9]+:)([^ \n]*)`)
 )
 
-// IsImage tells whether a collection holds an image: one file in all, whose
-// name is a config digest. Arvados lets the colon in that name go unescaped,
-// which the format of manifests does not.
-func IsImage(manifest string) bool {
-	manifest = fileToken.ReplaceAllStringFunc(manifest, func(token string) string {
+// EscapeColons makes a manifest one in the strict format, by which colons in
+// names are escaped: Arvados lets them go unescaped.
+func EscapeColons(manifest string) string {
+	return fileToken.ReplaceAllStringFunc(manifest, func(token string) string {
 		parts := fileToken.FindStringSubmatch(token)
 		return " " + parts[1] + strings.ReplaceAll(parts[2], ":", `\072`)
 	})
-	files, err := keepfile.ParseManifest(manifest)
+}
+
+// IsImage tells whether a collection holds an image: one file in all, whose
+// name is a config digest.
+func IsImage(manifest string) bool {
+	files, err := keepfile.ParseManifest(EscapeColons(manifest))
 	if err != nil || len(files) != 1 {
 		return false
 	}
