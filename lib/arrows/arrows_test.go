@@ -43,6 +43,8 @@ var rows = map[string][]string{
 	"lib/dockerfile":          {"lib/fault", "lib/imageref"},
 	"lib/builtin/":            {"lib/buildcontext", "lib/dockerfile", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
 	"lib/builtinrun":          {"lib/builtin", "lib/buildcontext", "lib/dockerfile", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
+	"lib/arvdocker":           {"lib/builtin", "lib/buildcontext", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
+	"lib/imageresolve":        {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"services/localapi/":      {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"services/localkeep":      {"sdk"},
 	"services/localcluster":   {"services/localapi", "services/localkeep", "services/localdispatch", "lib", "sdk"},
