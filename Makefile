@@ -12,8 +12,9 @@ help: ## print this list
 all: ## build every program into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
 
-demo: all ## see it work: an embedded cluster pulls an image and runs it (IMAGE=alpine:3.22 takes that one)
+demo: all ## see it work: an embedded cluster pulls an image, builds another upon it and runs both (IMAGE=alpine:3.22 takes that one)
 	build/need-engine
+	$(if $(IMAGE),,build/need-demo-tools)
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./build/demo
 	bin/demo $(IMAGE)
 

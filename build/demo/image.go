@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"time"
@@ -27,8 +28,9 @@ import (
 )
 
 const (
-	imagePath = "/bin/demo" // this program, in the image
-	greetArg  = "greet"     // what makes it greet there
+	busyboxPath = "/bin/busybox" // of Debian's busybox-static, and in the image
+	demoPath    = "/bin/demo"    // this program, in the image
+	greetArg    = "greet"        // what makes it greet there
 )
 
 // greet is what the image does when it runs.
@@ -37,30 +39,19 @@ func greet() {
 	fmt.Printf("Hello from a container of an image that Arvados pulled itself (host name %s)\n", host)
 }
 
-// serveImage makes an image of one layer, this very program, and serves it.
+// serveImage makes an image of two layers, busybox with a link for each of its
+// commands and this very program, and serves it.
 func serveImage(self string) (server *httptest.Server, ref string, err error) {
-	program, err := os.ReadFile(self)
+	shell, err := busyboxLayer()
 	if err != nil {
 		return nil, "", err
 	}
-	var layerTar bytes.Buffer
-	w := tar.NewWriter(&layerTar)
-	if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(imagePath, "/"), Mode: 0755, Size: int64(len(program))}); err != nil {
-		return nil, "", err
-	}
-	if _, err := w.Write(program); err != nil {
-		return nil, "", err
-	}
-	if err := w.Close(); err != nil {
-		return nil, "", err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(layerTar.Bytes())), nil
-	})
+	greeter, err := layer(func(w *tar.Writer) error { return addProgram(w, self, demoPath) })
 	if err != nil {
 		return nil, "", err
 	}
-	image, err := mutate.Append(empty.Image, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "make demo"}})
+	history := v1.History{CreatedBy: "make demo"}
+	image, err := mutate.Append(empty.Image, mutate.Addendum{Layer: shell, History: history}, mutate.Addendum{Layer: greeter, History: history})
 	if err != nil {
 		return nil, "", err
 	}
@@ -83,4 +74,54 @@ func serveImage(self string) (server *httptest.Server, ref string, err error) {
 		server.Close()
 	}
 	return server, ref, err
+}
+
+func busyboxLayer() (v1.Layer, error) {
+	commands, err := exec.Command(busyboxPath, "--list").Output()
+	if err != nil {
+		return nil, err
+	}
+	return layer(func(w *tar.Writer) error {
+		if err := addProgram(w, busyboxPath, busyboxPath); err != nil {
+			return err
+		}
+		for _, command := range strings.Fields(string(commands)) {
+			if command == "busybox" {
+				continue
+			}
+			link := &tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + command, Linkname: busyboxPath, Mode: 0777}
+			if err := w.WriteHeader(link); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// layer is a layer with what fill writes.
+func layer(fill func(*tar.Writer) error) (v1.Layer, error) {
+	var content bytes.Buffer
+	w := tar.NewWriter(&content)
+	if err := fill(w); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content.Bytes())), nil
+	})
+}
+
+// addProgram adds a program of this machine.
+func addProgram(w *tar.Writer, from, to string) error {
+	program, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(to, "/"), Mode: 0755, Size: int64(len(program))}); err != nil {
+		return err
+	}
+	_, err = w.Write(program)
+	return err
 }

@@ -2,20 +2,25 @@
 //
 // SPDX-License-Identifier: AGPL-3.0
 
-// Command demo shows the way of an image into Arvados on the machine it is
+// Command demo shows the way of images into Arvados on the machine it is
 // started on: it starts an embedded cluster and a registry with an image that
 // it makes on the spot, submits a container request that pulls the image, and
-// then runs a container of it through the cluster.
+// runs a container of it through the cluster. Then it builds the example of
+// doc/examples upon that image, runs it, edits the recipe, and builds and runs
+// it again.
 //
 //	demo            uses the image made on the spot
-//	demo NAME:TAG   pulls that image from its own registry instead
+//	demo NAME:TAG   pulls that image from its own registry instead; it must
+//	                have sh, awk and sort
 //
 // It exits with 0 only if all of that happened, and removes what it made. It
-// needs bin/arvados-local, bin/crunch-run and a Docker Engine.
+// needs bin/arvados-local, bin/crunch-run, a Docker Engine, and Debian's
+// busybox-static for the image.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -36,11 +41,16 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	cleaner, err := newCleaner(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleaner.clean()) }()
 	image, command := "", []string{"/bin/sh", "-c", "echo Hello from a container of this image:; cat /etc/os-release"}
 	if len(args) > 0 {
 		image = args[0]
@@ -51,39 +61,43 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		defer reg.Close()
-		image, command = name, []string{imagePath, greetArg}
+		image, command = name, []string{demoPath, greetArg}
 		say("image: %s", image)
 	}
 
 	step("Starting an embedded Arvados cluster")
-	cluster, err := startCluster(ctx, filepath.Join(filepath.Dir(self), "arvados-local"))
+	bin := filepath.Dir(self)
+	cluster, err := startCluster(ctx, filepath.Join(bin, "arvados-local"), cleaner)
 	if err != nil {
 		return err
 	}
 	defer cluster.stop()
 	say("API server: https://%s", cluster.client.APIHost)
 
-	step(`Submitting a container request: image "arvados/builtin", command ["docker","pull",%q]`, image)
-	pulled, err := cluster.runRequest(ctx, request{
-		name: "docker pull " + image, image: "arvados/builtin", command: []string{"docker", "pull", image}, api: true,
-	})
-	if err != nil {
+	if err := cluster.pullAndRun(ctx, image, command); err != nil {
 		return err
 	}
-	if err := cluster.showOutput(ctx, pulled); err != nil {
+	if err := cluster.buildAndRun(ctx, filepath.Join(bin, "..", "doc", "examples", example), image); err != nil {
 		return err
 	}
-
-	step("Running a container of it: command %q", command)
-	ran, err := cluster.runRequest(ctx, request{name: "try " + image, image: pulled.pdh, command: command})
-	if err != nil {
-		return err
-	}
-	if err := cluster.showLog(ctx, ran, "stdout.txt"); err != nil {
-		return err
-	}
-	step("Done: the image came into Keep by a recorded container request, and ran")
+	step("Done: images came into Keep by recorded container requests, pulled and built, and ran")
 	return nil
+}
+
+// pullAndRun pulls an image, and runs a command in it.
+func (c *cluster) pullAndRun(ctx context.Context, image string, command []string) error {
+	words := []string{"docker", "pull", image}
+	step(`Submitting a container request: image "arvados/builtin", command %q`, words)
+	pulled, err := c.runRequest(ctx, request{name: "docker pull " + image, image: "arvados/builtin", command: words, api: true})
+	if err != nil {
+		return err
+	}
+	if err := showImage(pulled.output); err != nil {
+		return err
+	}
+	step("Running a container of it: command %q", command)
+	_, err = c.runRequest(ctx, request{name: "try " + image, image: pulled.output.PortableDataHash, command: command})
+	return err
 }
 
 func step(format string, args ...interface{}) { fmt.Printf("\n== "+format+"\n", args...) }
