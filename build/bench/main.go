@@ -35,13 +35,17 @@ type figure struct {
 
 // families measure; each cleans up after itself.
 var families = map[string]func(context.Context) ([]figure, error){
-	"pull": pullFamily,
+	"build": buildFamily,
+	"find":  findFamily,
+	"pull":  pullFamily,
 }
 
 // steps are the peers and ceilings, run as processes of their own so that they
 // share nothing with what they are compared to.
 var steps = map[string]func(context.Context, []string) error{
+	"step-blocks":  blocksStep,
 	"step-ceiling": ceilingStep,
+	"step-context": contextStep,
 	"step-crane":   craneStep,
 }
 

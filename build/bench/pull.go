@@ -149,10 +149,10 @@ func pullSharing(ctx context.Context, reg *registry, _ string) ([]figure, error)
 	}, nil
 }
 
-func pullOnce(ctx context.Context, image, source string) (pulled, error) {
+func pullOnce(ctx context.Context, image, source string) (ran, error) {
 	c, err := startCluster(ctx)
 	if err != nil {
-		return pulled{}, err
+		return ran{}, err
 	}
 	defer c.close()
 	return c.pull(ctx, image, source)
