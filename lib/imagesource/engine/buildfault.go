@@ -62,9 +62,9 @@ var (
 // buildRules give meaning to messages of the builder that are not about a step
 // of the recipe. They come before pullRules.
 var buildRules = []pullRule{
-	{texts: []string{"empty export"}, side: fault.Request, hint: "the image has no files: the recipe needs a COPY, an ADD or a RUN"},
 	{texts: []string{"target stage", "failed to reach build target"}, side: fault.Request, hint: "--target must name a stage of the Dockerfile"},
 	{texts: []string{"no build stage in current context", "file with no instructions", "dockerfile cannot be empty", "failed to parse platform"}, side: fault.Request},
+	{texts: []string{"invalid containerport", "invalid proto:", "no port specified", "invalid signal"}, side: fault.Request},
 	{texts: []string{"network bridge not found", "runc did not terminate", "oci runtime create failed", "failed to mount"}, side: fault.Engine, transient: true},
 }
 

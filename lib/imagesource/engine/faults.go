@@ -37,6 +37,9 @@ func (e *Engine) fault(op, subject string, err error) *fault.Error {
 	case client.IsErrConnectionFailed(err):
 		f.Transient = true
 		f.Hint = "is the Docker Engine of the node running, and is the site's engine.host right?"
+	case strings.Contains(text, "empty export"): // of an image without layers, by engines with a graph driver
+		f.Side = fault.Request
+		f.Hint = "the image has no files: its recipe needs a COPY, an ADD or a RUN"
 	case strings.Contains(text, "no space left on device"):
 		f.Transient = true
 		f.Hint = "the disk of the Docker Engine is full"
