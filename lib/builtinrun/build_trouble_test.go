@@ -57,7 +57,7 @@ var buildTrials = []buildTrial{
 	{what: "insecure step", recipe: works + "RUN --security=insecure x\n", exit: 2, error: `request: check Dockerfile line 3: .*insecure.*`},
 	{what: "ADD of a URL without a network", words: []string{"--network", "none"}, recipe: works + "ADD https://example.com/a /\n", exit: 2, error: `request: check Dockerfile line 3: .*`},
 	{what: "no files", recipe: "FROM scratch\nLABEL a=b\n", exit: 2, error: `request: save image .*its recipe needs a COPY.*`},
-	{what: "signal that is none", recipe: works + "STOPSIGNAL nosuch\n", exit: 1, error: `(?s)build: Dockerfile.*nosuch.*`},
+	{what: "signal that is none", recipe: works + "STOPSIGNAL nosuch\n", exit: 2, error: `request: .*nosuch.*`},
 	{what: "variables that double", recipe: works + "ENV A=0123456789abcdef" + strings.Repeat("\nENV A=$A$A", 20) + "\n", exit: 2, error: `request: check Dockerfile line 17: a value has more than 131072 bytes.*`},
 	{what: "secret that is required", recipe: "FROM scratch\nRUN --mount=type=secret,id=key,required x\n", exit: 2, error: `request: check Dockerfile line 2: the step needs a secret "key", which is not given .*`},
 	{what: "COPY of what is not there", recipe: "FROM scratch\nCOPY nosuch /\n", exit: 1, error: `(?s)build: Dockerfile line 2: COPY nosuch /.*`},
