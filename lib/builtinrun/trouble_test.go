@@ -82,7 +82,7 @@ var trials = []trial{
 	{what: "unknown flag", words: []string{"--all-tags", "NAME/app"}, exit: 2, error: `request: check command: unknown flag: --all-tags.*`},
 	{what: "platform that is none", words: []string{"--platform", "arm64", "NAME/app:1"}, exit: 2, error: `request: check --platform: "arm64" is no platform.*`},
 	{what: "other command", changes: attrs{"command": []string{"docker", "push", "x"}}, exit: 2,
-		error: `request: run command \["docker" "push" "x"\]: not a builtin command .*must begin with docker pull\)`},
+		error: `request: run command \["docker" "push" "x"\]: not a builtin command .*must begin with docker build or docker pull\)`},
 	{what: "API false", changes: attrs{"runtime_constraints": attrs{"vcpus": 1, "ram": 1 << 28, "API": false}}, exit: 2,
 		error: `request: check runtime_constraints.API: is false \(set it to true.*`},
 	{what: "a mount with data", changes: attrs{"mounts": attrs{"/out": attrs{"kind": "tmp"}, "/src": attrs{"kind": "text", "content": "FROM x"}}}, exit: 2,
