@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // ManifestText is the manifest of a collection with one file, at top level,
@@ -123,16 +124,19 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// escape writes what would end a name in a manifest, and the escape character
-// itself, as a backslash and three octal digits.
+// escape writes what would end a name in a manifest, the escape character itself,
+// and bytes that are not UTF-8, which JSON cannot carry, as a backslash and three
+// octal digits.
 func escape(name string) string {
 	var text strings.Builder
-	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c == ':' || c == '\\' {
+	for i := 0; i < len(name); {
+		r, n := utf8.DecodeRuneInString(name[i:])
+		if c := name[i]; c <= ' ' || c == ':' || c == '\\' || r == utf8.RuneError && n == 1 {
 			fmt.Fprintf(&text, `\%03o`, c)
 		} else {
-			text.WriteByte(c)
+			text.WriteString(name[i : i+n])
 		}
+		i += n
 	}
 	return text.String()
 }
