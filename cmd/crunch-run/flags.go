@@ -25,13 +25,17 @@ type command struct {
 	version     bool
 	help        bool
 	stdinConfig bool
+	stdinPrices bool
 	site        string   // path of the site file
+	check       bool     // say what this node would do
+	bundle      string   // path of the stock crunch-run for a bundle
+	output      string   // path of the bundle
 	stockArgs   []string // the command line for stock crunch-run, without our own flags
 	childArgs   []string // the command line for the detached child
 }
 
-// siteFlag is the one flag that stock crunch-run does not have. Sites set it
-// in Containers.CrunchRunArgumentsList.
+// siteFlag is the one flag for containers that stock crunch-run does not have.
+// Sites set it in Containers.CrunchRunArgumentsList.
 const siteFlag = "builtin-config"
 
 // parseFlags reads crunch-run's command line. What is wrong with it goes to
@@ -44,12 +48,20 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 	}
 	flags := flag.NewFlagSet(prog, flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "Usage: %s [options] container-uuid\nRuns containers for %q, and hands all others to the site's stock crunch-run.\n", prog, builtin.Names())
+		flags.PrintDefaults()
+	}
 	flags.BoolVar(&cmd.detach, "detach", false, "start in the background")
 	flags.BoolVar(&cmd.list, "list", false, "list UUIDs of running containers (and notify their processes)")
 	flags.IntVar(&cmd.kill, "kill", -1, "send `signal` to the process of the given container")
 	flags.BoolVar(&cmd.version, "version", false, "print version and exit")
 	flags.BoolVar(&cmd.stdinConfig, "stdin-config", false, "read environment and cluster config as JSON from stdin")
 	flags.StringVar(&cmd.site, siteFlag, builtin.DefaultSiteFile, "site `file` of the builtin commands")
+	flags.BoolVar(&cmd.stdinPrices, "stdin-prices", false, "with -list, read instance prices as JSON from stdin")
+	flags.BoolVar(&cmd.check, "check-builtin", false, "print what this node would do with containers, and exit")
+	flags.StringVar(&cmd.bundle, "bundle", "", "write one `program` that carries the given stock crunch-run (-o), and exit")
+	flags.StringVar(&cmd.output, "o", "", "`file` for -bundle to write")
 	stockOnly(flags)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		cmd.help = true
@@ -59,6 +71,7 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 	}
 	switch {
 	case cmd.version:
+	case (cmd.check || cmd.bundle != "") && flags.NArg() == 0:
 	case cmd.list && flags.NArg() == 0:
 	case !cmd.list && flags.NArg() == 1:
 		cmd.uuid = flags.Arg(0)
@@ -90,9 +103,7 @@ func stockOnly(flags *flag.FlagSet) {
 	for _, name := range []string{"check-containerd", "crunchstat-interval", "sleep"} {
 		flags.Duration(name, time.Duration(0), "handed to stock crunch-run")
 	}
-	for _, name := range []string{"stdin-prices", "enable-memory-limit"} {
-		flags.Bool(name, false, "handed to stock crunch-run")
-	}
+	flags.Bool("enable-memory-limit", true, "handed to stock crunch-run")
 }
 
 // withoutSiteFlag is args without our own flag, in either spelling.

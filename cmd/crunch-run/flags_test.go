@@ -69,7 +69,7 @@ func (*flagsSuite) TestHelpAndVersion(c *check.C) {
 	c.Check(run("crunch-run", []string{"-help"}, nil, &stdout, &stderr), check.Equals, 0)
 	c.Check(stderr.String(), check.Matches, `(?s).*-stdin-config.*`)
 	c.Check(run("crunch-run", []string{"-version"}, nil, &stdout, &stderr), check.Equals, 0)
-	c.Check(stdout.String(), check.Matches, `crunch-run with builtin commands \["docker build" "docker pull"\] \(go.*\)\n`)
+	c.Check(stdout.String(), check.Matches, `crunch-run with builtin commands \["docker build" "docker pull"\] \(go.*\)\nall else: .*\n`)
 }
 
 func (*flagsSuite) TestWhatIsBuiltin(c *check.C) {

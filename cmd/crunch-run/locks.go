@@ -142,6 +142,43 @@ func (d lockDir) kill(uuid string, sig syscall.Signal, stderr io.Writer) error {
 	return nil
 }
 
+// prices is the file by which dispatchers tell crunch-run processes what the
+// node costs: a JSON list of {"StartTime", "Price"}.
+func (d lockDir) prices() string {
+	return filepath.Join(string(d), "crunch-run-prices.json")
+}
+
+// savePrices keeps what a dispatcher sends along with its question what runs.
+// Dispatchers before Arvados 3.2.1 send it without saying so.
+func (d lockDir) savePrices(cmd command, stdin io.Reader) error {
+	if !cmd.stdinPrices && !comesFromProgram(stdin) {
+		return nil
+	}
+	text, err := io.ReadAll(stdin)
+	if err != nil {
+		return fmt.Errorf("read prices: %w", err)
+	}
+	if len(text) == 0 {
+		return nil
+	}
+	next := fmt.Sprintf("%s~%d", d.prices(), os.Getpid())
+	if err := os.WriteFile(next, text, 0777); err != nil {
+		return err
+	}
+	return os.Rename(next, d.prices())
+}
+
+// comesFromProgram reports whether stdin is a pipe or a file, rather than
+// somebody's terminal, which would never end.
+func comesFromProgram(stdin io.Reader) bool {
+	f, ok := stdin.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice == 0
+}
+
 // list prints the UUID of each container that a process on this node runs,
 // with " stale" when a lock outlives its process, and removes lock files that
 // nobody holds. "broken" tells the dispatcher to give the node up.

@@ -47,13 +47,20 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 	case cmd.help:
 		return 0
 	case cmd.version:
-		fmt.Fprintf(stdout, "%s with builtin commands %q (%s)\n", prog, builtin.Names(), runtime.Version())
+		printVersion(prog, cmd.site, stdout)
 		return 0
+	case cmd.bundle != "":
+		err = makeBundle(cmd.bundle, cmd.output, stdout)
+	case cmd.check:
+		err = nodeCheck(cmd.site, stdout)
 	case cmd.detach:
 		err = locks.detach(cmd, stdin, stdout)
 	case cmd.kill >= 0:
 		err = locks.kill(cmd.uuid, syscall.Signal(cmd.kill), stderr)
 	case cmd.list:
+		if err := locks.savePrices(cmd, stdin); err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", prog, err) // what runs is listed nevertheless
+		}
 		err = locks.list(stdout, stderr)
 	default:
 		err = runContainer(cmd, stdin, stderr)
@@ -63,6 +70,24 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 		return 1
 	}
 	return 0
+}
+
+// builtinWords tell this program's -version from a stock one's.
+const builtinWords = "with builtin commands"
+
+// printVersion says what this is, and what stands behind it.
+func printVersion(prog, siteFile string, stdout io.Writer) {
+	fmt.Fprintf(stdout, "%s %s %q (%s)\n", prog, builtinWords, builtin.Names(), runtime.Version())
+	ctx, cancel := context.WithTimeout(context.Background(), versionTime)
+	defer cancel()
+	say := func(_, format string, args ...interface{}) { fmt.Fprintf(stdout, "all else: "+format+"\n", args...) }
+	site, err := builtin.LoadSite(siteFile)
+	if err == nil {
+		err = checkStock(ctx, site, say)
+	}
+	if err != nil {
+		say("", "%v", err)
+	}
 }
 
 // configData is what dispatchers send on stdin. Cluster and the other fields
@@ -77,6 +102,10 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	stock, err := findStock(site)
+	if err != nil {
+		return err
+	}
 	var input []byte
 	if cmd.stdinConfig {
 		if input, err = io.ReadAll(stdin); err != nil {
@@ -85,7 +114,7 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 	}
 	var config configData
 	if cmd.stdinConfig && json.Unmarshal(input, &config) != nil {
-		return handOver(site.StockCrunchRun, cmd.stockArgs, input) // stock says what is wrong
+		return stock.exec(cmd.stockArgs, input) // stock says what is wrong
 	}
 	// As stock crunch-run does: certificates and Keep services are found by
 	// the environment, and what came on stdin is the newest.
@@ -95,12 +124,12 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 	client := arvados.NewClientFromEnv()
 	ctx, stop := stoppable(context.Background())
 	defer stop()
-	var ctr arvados.Container
-	err = client.RequestAndDecodeContext(ctx, &ctr, "GET", "arvados/v1/containers/"+cmd.uuid, nil, map[string]interface{}{
-		"select": []string{"uuid", "container_image", "command"},
-	})
+	ctr, err := ask(ctx, client, cmd.uuid)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // nothing has begun; a stock one would not know of the signal
+	}
 	if err != nil || !isBuiltin(site, ctr) {
-		return handOver(site.StockCrunchRun, cmd.stockArgs, input)
+		return stock.exec(cmd.stockArgs, input)
 	}
 	closeLockOnExec()
 	if os.Getenv("GOMEMLIMIT") == "" {
@@ -114,6 +143,19 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 		Site:         site,
 		Stderr:       stderr,
 	}, builtinrun.Builtin{Site: site})
+}
+
+// decisionTime is how long the API server may take to say what a container is.
+// After that the stock program has to come to terms with it.
+const decisionTime = 10 * time.Second
+
+// ask is what the decision needs to know of a container.
+func ask(ctx context.Context, client *arvados.Client, uuid string) (ctr arvados.Container, err error) {
+	ctx, cancel := context.WithTimeout(ctx, decisionTime)
+	defer cancel()
+	return ctr, client.RequestAndDecodeContext(ctx, &ctr, "GET", "arvados/v1/containers/"+uuid, nil, map[string]interface{}{
+		"select": []string{"uuid", "container_image", "command"},
+	})
 }
 
 // memoryBase is what the process needs beside blocks, in bytes.

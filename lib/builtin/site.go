@@ -27,8 +27,9 @@ const DefaultSiteFile = "/etc/arvados/builtin.yml"
 // commands. Every key may be left out; the zero Site, after LoadSite, has the
 // defaults named below.
 type Site struct {
-	// StockCrunchRun is the program that runs every other container.
-	// Default: /usr/bin/crunch-run.
+	// StockCrunchRun is the program that runs every other container. Default:
+	// crunch-run~stock in the front's own folder, else /usr/bin/crunch-run. A
+	// front that carries its stock program has no use for it.
 	StockCrunchRun string `yaml:"stock_crunch_run"`
 	// BuiltinImages are portable data hashes of image collections that mean
 	// the same as the image arvados/builtin. API servers that resolve image
@@ -162,9 +163,6 @@ func ParseSite(text []byte) (Site, error) {
 	err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(&site)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return Site{}, err
-	}
-	if site.StockCrunchRun == "" {
-		site.StockCrunchRun = "/usr/bin/crunch-run"
 	}
 	if site.Build.CacheSize == 0 {
 		site.Build.CacheSize = 20 << 30

@@ -1,0 +1,53 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"gopkg.in/check.v1"
+)
+
+const somePrices = `[{"StartTime":"2026-11-24T00:00:00Z","Price":0.12}]`
+
+func (s *locksSuite) prices() string {
+	text, _ := os.ReadFile(s.dir.prices())
+	return string(text)
+}
+
+func (s *locksSuite) TestPricesComeWithTheQuestion(c *check.C) {
+	r, w, err := os.Pipe()
+	c.Assert(err, check.IsNil)
+	null, err := os.Open(os.DevNull)
+	c.Assert(err, check.IsNil)
+	_, err = io.WriteString(w, somePrices)
+	c.Assert(err, check.IsNil)
+	w.Close()
+	for _, trial := range []struct {
+		title string
+		flag  bool
+		stdin io.Reader
+		want  string
+	}{
+		{"a person asks", false, null, ""},
+		{"a dispatcher without prices", true, strings.NewReader(""), ""},
+		{"Arvados 3.2.0: a pipe, and no flag", false, r, somePrices},
+		{"Arvados 3.2.1: a flag", true, strings.NewReader("[]"), "[]"},
+		{"nothing new, what was known stays", true, strings.NewReader(""), "[]"},
+	} {
+		c.Check(s.dir.savePrices(command{stdinPrices: trial.flag}, trial.stdin), check.IsNil)
+		c.Check(s.prices(), check.Equals, trial.want, check.Commentf(trial.title))
+	}
+	left, err := os.ReadDir(string(s.dir))
+	c.Assert(err, check.IsNil)
+	c.Check(left, check.HasLen, 1)
+}
+
+func (s *locksSuite) TestPricesCannotBeKept(c *check.C) {
+	gone := lockDir(string(s.dir) + "/none")
+	c.Check(gone.savePrices(command{stdinPrices: true}, strings.NewReader("[]")), check.ErrorMatches, `open .*/none/crunch-run-prices.json~\d+: no such file or directory`)
+}
