@@ -5,12 +5,10 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +18,6 @@ import (
 	"git.arvados.org/arvados.git/lib/fault"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
-	"golang.org/x/sys/unix"
 )
 
 //go:embed private.sh
@@ -83,37 +80,6 @@ func (e *Engine) findDaemon(ctx context.Context) (nodeDaemon, error) {
 		}
 	}
 	return d, nil
-}
-
-// daemonPIDs are processes that may be the daemon: who listens at the socket,
-// which is the init process when that has made it, and whoever wrote the usual
-// file.
-func daemonPIDs(ctx context.Context, socket string) (pids []string, err error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var peer *unix.Ucred
-	var peerErr error
-	if err := raw.Control(func(fd uintptr) {
-		peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return nil, err
-	}
-	if peerErr != nil {
-		return nil, peerErr
-	}
-	pids = append(pids, fmt.Sprint(peer.Pid))
-	if text, err := os.ReadFile("/run/docker.pid"); err == nil {
-		pids = append(pids, string(bytes.TrimSpace(text)))
-	}
-	return pids, nil
 }
 
 // daemonOf looks at the processes, and at PATH when none is it.
