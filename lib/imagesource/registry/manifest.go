@@ -33,6 +33,10 @@ var (
 	schema1Types = []string{string(types.DockerManifestSchema1), string(types.DockerManifestSchema1Signed)}
 	configTypes  = []string{ocispec.MediaTypeImageConfig, string(types.DockerConfigJSON), "application/octet-stream"} // the last by Docker 1.10
 
+	// accepted is the header of every request for a manifest: what a
+	// registry answers to it, and so the digest, depends on it.
+	accepted = http.Header{"Accept": {strings.Join(slices.Concat(indexTypes, imageTypes, schema1Types), ", ")}}
+
 	wellFormed = regexp.MustCompile(`^sha256:[a-f0-9]{64}$`)
 )
 
@@ -57,7 +61,22 @@ type content struct {
 
 func (m *manifest) isIndex() bool { return slices.Contains(indexTypes, m.mediaType) }
 
-// manifest fetches what the reference names. This is the only request by tag.
+// head is the digest of what the tag names, as the registry has it in a header;
+// "" if it does not say, for whatever reason.
+func (ss *session) head(ctx context.Context) string {
+	resp, err := ss.request(ctx, http.MethodHead, "manifests/"+ss.ref.Tag, accepted)
+	if err != nil {
+		return ""
+	}
+	resp.Body.Close()
+	digest := resp.Header.Get("Docker-Content-Digest")
+	if !wellFormed.MatchString(digest) {
+		return ""
+	}
+	return digest
+}
+
+// manifest fetches what the reference names. Nothing else gets content by tag.
 func (ss *session) manifest(ctx context.Context) (*manifest, error) {
 	identifier := ss.ref.Digest
 	if identifier == "" {
@@ -73,11 +92,10 @@ func (ss *session) manifest(ctx context.Context) (*manifest, error) {
 
 // fetch reads a manifest by tag or digest; subject is for errors.
 func (ss *session) fetch(ctx context.Context, identifier, subject string) (*manifest, error) {
-	accept := strings.Join(slices.Concat(indexTypes, imageTypes, schema1Types), ", ")
 	m := &manifest{}
 	var contentType string
 	err := ss.source.retry(ctx, "reading the manifest of "+subject, func(ctx context.Context) error {
-		resp, err := ss.get(ctx, "manifests/"+identifier, http.Header{"Accept": {accept}})
+		resp, err := ss.get(ctx, "manifests/"+identifier, accepted)
 		if err != nil {
 			return err
 		}

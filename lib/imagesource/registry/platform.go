@@ -99,14 +99,36 @@ func (w wanted) fits(has platform) int {
 	return have
 }
 
-// level is the number in a variant, or what is meant when there is none.
+// usualVariant is what is meant when there is none.
+var usualVariant = map[string]string{"amd64": "v1", "arm": "v7", "arm64": "v8"}
+
+// level is the number in a variant, or in the one that is meant when there is
+// none.
 func level(arch, variant string) (int, bool) {
 	if variant == "" {
-		return map[string]int{"amd64": 1, "arm": 7, "arm64": 8}[arch], true
+		if variant = usualVariant[arch]; variant == "" {
+			return 0, true
+		}
 	}
 	major, _, _ := strings.Cut(strings.TrimPrefix(variant, "v"), ".") // arm64 has v8.1 and so on
 	n, err := strconv.Atoi(major)
 	return n, err == nil && n > 0
+}
+
+// Platforms are the ways in which an image can write a platform, which is given
+// as to Resolve: with the variant that is meant when there is none, and without.
+// Errors are those of Resolve.
+func Platforms(text string) ([]string, error) {
+	want, err := parsePlatform(text)
+	if err != nil {
+		return nil, err
+	}
+	usual := usualVariant[want.arch]
+	if usual == "" || want.variant != "" && want.variant != usual {
+		return []string{want.String()}, nil
+	}
+	want.variant = ""
+	return []string{want.String(), want.String() + "/" + usual}, nil
 }
 
 // choose fetches the image of an index for a platform.

@@ -64,6 +64,9 @@ func (s *realSuite) from(c *check.C, credentials, host, nameAndTag, platform str
 	if err != nil {
 		return nil, nil, err
 	}
+	digest, err := source.Digest(context.Background(), ref)
+	c.Check(err, check.IsNil)
+	c.Check(digest, check.Equals, image.Ref.Digest)
 	layers, err := readLayers(image.Image)
 	image.Ref.Domain = ""
 	return image, layers, err

@@ -149,6 +149,28 @@ func (s *Source) Resolve(ctx context.Context, ref imageref.Ref, platform string)
 	return image, nil
 }
 
+// Digest is what a name means at the moment: the digest of the index if there is
+// one, else of the manifest. A name with a digest needs no registry; for others
+// it takes two requests, and one for a token where tokens are wanted. The registry
+// is taken at its word, which Resolve does not do. Errors are those of Resolve.
+func (s *Source) Digest(ctx context.Context, ref imageref.Ref) (string, error) {
+	if ref.Digest != "" {
+		return ref.Digest, nil
+	}
+	session, err := s.connect(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	if digest := session.head(ctx); digest != "" {
+		return digest, nil
+	}
+	found, err := session.manifest(ctx) // says what is wrong, if anything is
+	if err != nil {
+		return "", err
+	}
+	return found.digest, nil
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -169,8 +169,12 @@ func (ss *session) send(req *http.Request) (resp *http.Response, generation int,
 // get fetches something of the repository; path is "blobs/sha256:…" or the
 // like. Any status but 200 and 206 is a *statusError.
 func (ss *session) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	return ss.request(ctx, http.MethodGet, path, header)
+}
+
+func (ss *session) request(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
 	url := fmt.Sprintf("https://%s/v2/%s/%s", ss.registry.RegistryStr(), ss.ref.Path, path)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return nil, err
 	}

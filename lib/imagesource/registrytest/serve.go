@@ -79,7 +79,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if path == "/v2/" {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	} else if m := manifestPath.FindStringSubmatch(path); m != nil {
-		s.serveManifest(w, m[1], m[2])
+		s.serveManifest(w, r, m[1], m[2])
 	} else if m := blobPath.FindStringSubmatch(path); m != nil {
 		s.serveBlob(w, r, m[2])
 	} else if m := tagsPath.FindStringSubmatch(path); m != nil {
@@ -89,7 +89,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) serveManifest(w http.ResponseWriter, repository, reference string) {
+func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, repository, reference string) {
 	separator := ":"
 	if strings.Contains(reference, ":") {
 		separator = "@"
@@ -104,6 +104,9 @@ func (s *Server) serveManifest(w http.ResponseWriter, repository, reference stri
 	w.Header().Set("Content-Type", m.mediaType)
 	w.Header().Set("Docker-Content-Digest", digestOf(m.raw))
 	w.Header().Set("Content-Length", strconv.Itoa(len(m.raw)))
+	if r.Method == http.MethodHead {
+		return
+	}
 	_, _ = w.Write(m.raw) // the client may be gone
 }
 
