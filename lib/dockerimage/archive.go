@@ -40,7 +40,12 @@ func (s *Saver) SaveArchive(ctx context.Context, r io.Reader) (*Saved, error) {
 	for i, layer := range found.Image.Layers {
 		found.Image.Layers[i].Open = a.small[layer.Digest]
 	}
-	return w.save(ctx, found.Image)
+	saved, err := w.save(ctx, found.Image)
+	if err != nil {
+		return nil, err
+	}
+	saved.RepoTags = found.RepoTags
+	return saved, nil
 }
 
 type sink func(name string, size int64, r io.Reader) (imagetar.BlobInfo, error)

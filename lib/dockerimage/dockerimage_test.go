@@ -65,6 +65,7 @@ type cluster struct {
 	mtx         sync.Mutex
 	requests    []string // operands of the filters
 	asked       int      // how many requests there were
+	sent        int      // bytes of the answers
 	log         bytes.Buffer
 }
 
@@ -99,7 +100,7 @@ func (cl *cluster) addImage(owner string, saved *Saved) string {
 	return cl.add(owner, saved.ManifestText, saved.Properties(nil, time.Time{}).Map())
 }
 
-// RequestAndDecodeContext lists collections or links, newest first.
+// RequestAndDecodeContext lists collections, newest first or by UUID, or links.
 func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{}, method, path string, _ io.Reader, params interface{}) error {
 	if cl.fail != nil {
 		return cl.fail
@@ -114,13 +115,19 @@ func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{},
 	var answer any
 	switch method + " " + path {
 	case "GET arvados/v1/collections":
-		items := newest(list, cl.collections, func(coll arvados.Collection) (time.Time, bool) { return coll.CreatedAt, matches(coll, list.Filters) })
+		items := newest(list, cl.collections, func(coll arvados.Collection) (time.Time, string, bool) {
+			return coll.CreatedAt, coll.UUID, matches(coll, list.Filters)
+		})
 		for i := range items {
-			items[i].ManifestText = cl.keep.Sign(items[i].ManifestText, "alices-token")
+			if items[i].ManifestText = cl.keep.Sign(items[i].ManifestText, "alices-token"); !slices.Contains(list.Select, "manifest_text") {
+				items[i].ManifestText = ""
+			}
 		}
 		answer = arvados.CollectionList{Items: items}
 	case "GET arvados/v1/links":
-		answer = arvados.LinkList{Items: newest(list, cl.links, func(link arvados.Link) (time.Time, bool) { return link.CreatedAt, linkMatches(link, list.Filters) })}
+		answer = arvados.LinkList{Items: newest(list, cl.links, func(link arvados.Link) (time.Time, string, bool) {
+			return link.CreatedAt, link.UUID, linkMatches(link, list.Filters)
+		})}
 	default:
 		return fmt.Errorf("unexpected request: %s %s", method, path)
 	}
@@ -128,24 +135,36 @@ func (cl *cluster) RequestAndDecodeContext(ctx context.Context, dst interface{},
 	if err != nil {
 		return err
 	}
+	cl.sent += len(buf)
 	return json.Unmarshal(buf, dst)
 }
 
 // newest is a page of the records that match.
-func newest[T any](list arvados.ResourceListParams, all []T, look func(T) (created time.Time, matches bool)) []T {
-	var found []T
+func newest[T any](list arvados.ResourceListParams, all []T, look func(T) (created time.Time, uuid string, matches bool)) []T {
+	type match struct {
+		record  T
+		created time.Time
+		uuid    string
+	}
+	var found []match
 	for _, record := range all {
-		if _, ok := look(record); ok {
-			found = append([]T{record}, found...)
+		if created, uuid, ok := look(record); ok {
+			found = append(found, match{record, created, uuid})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b T) int {
-		at, _ := look(a)
-		bt, _ := look(b)
-		return bt.Compare(at)
+	slices.Reverse(found)
+	slices.SortStableFunc(found, func(a, b match) int {
+		if list.Order == "uuid" {
+			return strings.Compare(a.uuid, b.uuid)
+		}
+		return b.created.Compare(a.created)
 	})
 	found = found[min(list.Offset, len(found)):]
-	return found[:min(*list.Limit, len(found))]
+	var records []T
+	for _, m := range found[:min(*list.Limit, len(found))] {
+		records = append(records, m.record)
+	}
+	return records
 }
 
 func matches(coll arvados.Collection, filters []arvados.Filter) bool {
@@ -154,8 +173,22 @@ func matches(coll arvados.Collection, filters []arvados.Filter) bool {
 			"owner_uuid": {coll.OwnerUUID}, "uuid": {coll.UUID}, "portable_data_hash": {coll.PortableDataHash},
 			"any": {coll.ManifestText + fmt.Sprint(coll.Properties)},
 		}[f.Attr]
-		if key, ok := strings.CutPrefix(f.Attr, "properties."); ok {
+		key, ok := strings.CutPrefix(f.Attr, "properties.")
+		if ok {
 			values = list(coll.Properties[key])
+		}
+		value, exists := coll.Properties[key]
+		switch {
+		case f.Operator == "exists":
+			if exists != f.Operand {
+				return false
+			}
+			continue
+		case f.Operand == nil:
+			if !exists || value != nil {
+				return false
+			}
+			continue
 		}
 		if !holds(f, values) {
 			return false
@@ -179,6 +212,10 @@ func holds(f arvados.Filter, values []string) bool {
 		switch f.Operator {
 		case "contains", "=":
 			return v == f.Operand
+		case "<":
+			return v < f.Operand.(string)
+		case ">=":
+			return v >= f.Operand.(string)
 		case "in":
 			return slices.Contains(f.Operand.([]string), v)
 		case "like", "ilike":

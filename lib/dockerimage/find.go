@@ -5,6 +5,7 @@
 package dockerimage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,22 +63,29 @@ func FindByKey(ctx context.Context, api API, key, owner string) ([]Found, error)
 		filters = append(filters, arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner})
 	}
 	limit := maxByKey
-	found, _, err := page(ctx, api, key, arvados.ResourceListParams{Filters: filters, Limit: &limit})
+	found, _, err := page(ctx, api, key, wholeAttrs, arvados.ResourceListParams{Filters: filters, Limit: &limit})
 	return found, err
 }
 
 func find(ctx context.Context, api API, digest string, filters []arvados.Filter) ([]Found, error) {
 	limit := maxFound
-	found, _, err := page(ctx, api, digest, arvados.ResourceListParams{Filters: filters, Limit: &limit})
+	found, _, err := page(ctx, api, digest, wholeAttrs, arvados.ResourceListParams{Filters: filters, Limit: &limit})
 	return found, err
 }
 
+// What a page has of each collection: all of a Found, or all but the manifest,
+// which is as large as the rest.
+var (
+	bareAttrs  = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "properties"}
+	wholeAttrs = append([]string{"manifest_text"}, bareAttrs...)
+)
+
 // page is a page of the image collections for which params.Filters hold, newest
-// first, and whether there may be more of them. subject is what is looked for,
-// for messages.
-func page(ctx context.Context, api API, subject string, params arvados.ResourceListParams) (found []Found, more bool, err error) {
-	params.Select = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "manifest_text", "properties"}
-	params.Order = "created_at desc"
+// first if params do not say otherwise, and whether there may be more of them.
+// subject is what is looked for, for messages.
+func page(ctx context.Context, api API, subject string, attrs []string, params arvados.ResourceListParams) (found []Found, more bool, err error) {
+	params.Select = attrs
+	params.Order = cmp.Or(params.Order, "created_at desc")
 	params.Count = "none"
 	var answer arvados.CollectionList
 	if err := api.RequestAndDecodeContext(ctx, &answer, http.MethodGet, "arvados/v1/collections", nil, params); err != nil {

@@ -88,8 +88,8 @@ var ErrNotFound = errors.New("there is no such image in Arvados that you can rea
 // Names that are malformed, and those of no image (ErrNotFound), are errors of
 // side Request. It takes one request to the API server; with Policy.Links one
 // more, and another one if links name collections that do not have the name
-// themselves; with Policy.Twins one more; and more where a hundred images of a
-// name, or nothing but other meanings of a hash, are to be looked through.
+// themselves; with Policy.Twins one more; and some more where a name has over a
+// hundred images, or a hash nothing but other meanings.
 func Resolve(ctx context.Context, api API, name string, policy Policy) (Resolved, error) {
 	lookups, err := lookupsFor(name, policy)
 	if err != nil {
@@ -97,14 +97,14 @@ func Resolve(ctx context.Context, api API, name string, policy Policy) (Resolved
 	}
 	var passedOver []PassedOver
 	for _, l := range lookups {
-		s := search{lookup: l, api: api, name: name, policy: policy, seen: map[string]bool{}, refusals: map[string]error{}}
-		if l.open {
-			s.policy.Trust = TrustAny
-		}
+		s := newSearch(l, api, name, policy)
 		if err := s.run(ctx); err != nil {
 			return Resolved{}, err
 		}
-		best, refused := s.winner()
+		best, refused, err := s.winner(ctx)
+		if err != nil {
+			return Resolved{}, err
+		}
 		passedOver = append(passedOver, refused...)
 		if best != nil {
 			return Resolved{Found: *best, PassedOver: passedOver}, nil

@@ -50,16 +50,25 @@ type search struct {
 	policy Policy
 
 	heads    []head
+	said     map[string]time.Time // by UUID: when images were made, by their links
 	found    []Found
 	seen     map[string]bool  // UUIDs
+	bare     map[string]bool  // UUIDs of those whose manifests are not known yet
 	refusals map[string]error // by UUID; nil for an image in order
 }
 
 // head is a collection that links give the name to.
 type head struct {
 	uuid   string
-	said   time.Time // when the image was made, by its links; zero if they do not tell
 	before time.Time // the collection has been made before
+}
+
+func newSearch(l lookup, api API, name string, policy Policy) *search {
+	if l.open {
+		policy.Trust = TrustAny
+	}
+	return &search{lookup: l, api: api, name: name, policy: policy,
+		said: map[string]time.Time{}, seen: map[string]bool{}, bare: map[string]bool{}, refusals: map[string]error{}}
 }
 
 // run collects images until none that is left can be the newest.
@@ -70,35 +79,60 @@ func (s *search) run(ctx context.Context) error {
 		}
 	}
 	for _, filter := range s.collections {
-		filters := s.policy.byOwner(filter)
-		for offset, more := 0, true; more; more = offset > 0 {
-			var err error
-			if offset, err = s.read(ctx, filters, offset); err != nil {
-				return err
-			}
+		if err := s.look(ctx, s.policy.byOwner(filter)); err != nil {
+			return err
 		}
 	}
 	rest := slices.DeleteFunc(s.heads, func(h head) bool { return s.seen[h.uuid] })
-	for len(rest) > 0 && !s.decided(rest[0].before) {
+	for len(rest) > 0 {
+		if done, err := s.decided(ctx, rest[0].before); done || err != nil {
+			return err
+		}
 		uuids := []string{}
-		for _, h := range rest[:min(pageSize, len(rest))] {
+		for _, h := range rest[:min(linkPage, len(rest))] {
 			uuids = append(uuids, h.uuid)
 		}
 		rest = rest[len(uuids):]
-		if _, err := s.read(ctx, s.policy.byOwner(arvados.Filter{Attr: "uuid", Operator: "in", Operand: uuids}), 0); err != nil {
+		if err := s.look(ctx, s.policy.byOwner(arvados.Filter{Attr: "uuid", Operator: "in", Operand: uuids})); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read adds the page of collections at offset. It returns the offset of the
-// next one, 0 if nothing that comes matters.
-func (s *search) read(ctx context.Context, filters []arvados.Filter, offset int) (int, error) {
-	limit := pageSize
-	found, more, err := page(ctx, s.api, s.name, arvados.ResourceListParams{Filters: filters, Limit: &limit, Offset: offset})
+// look collects what filters find: a page, and if that does not tell which
+// image is the newest, those of the others that may be.
+func (s *search) look(ctx context.Context, filters []arvados.Filter) error {
+	n, more, err := s.read(ctx, wholeAttrs, pageSize, arvados.ResourceListParams{Filters: filters})
+	switch {
+	case err != nil || !more:
+		return err
+	case s.is != nil: // which the manifests tell
+		return s.readOn(ctx, wholeAttrs, pageSize, arvados.ResourceListParams{Filters: filters, Offset: n})
+	}
+	return s.narrow(ctx, filters)
+}
+
+// readOn reads one page after the other, newest first.
+func (s *search) readOn(ctx context.Context, attrs []string, limit int, params arvados.ResourceListParams) error {
+	for more := true; more; {
+		n, again, err := s.read(ctx, attrs, limit, params)
+		if err != nil {
+			return err
+		}
+		more = again
+		params.Offset += n
+	}
+	return nil
+}
+
+// read adds a page of n collections. more tells whether what comes after it may
+// matter.
+func (s *search) read(ctx context.Context, attrs []string, limit int, params arvados.ResourceListParams) (n int, more bool, err error) {
+	params.Limit = &limit
+	found, more, err := page(ctx, s.api, s.name, attrs, params)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for _, f := range found {
 		if s.seen[f.UUID] {
@@ -108,46 +142,55 @@ func (s *search) read(ctx context.Context, filters []arvados.Filter, offset int)
 		if s.is != nil && !s.is(f) {
 			continue
 		}
-		if f.Properties.Timestamp.IsZero() {
-			// arv-keepdocker writes it into links only.
-			for _, h := range s.heads {
-				if h.uuid == f.UUID {
-					f.Properties.Timestamp = h.said
-				}
-			}
-		}
-		s.found = append(s.found, f)
+		s.bare[f.UUID] = !slices.Contains(attrs, "manifest_text")
+		s.found = append(s.found, s.dated(f))
 	}
-	if !more || s.decided(found[len(found)-1].CreatedAt) {
-		return 0, nil
+	if more && params.Order == "" {
+		var done bool
+		done, err = s.decided(ctx, found[len(found)-1].CreatedAt)
+		more = !done
 	}
-	return offset + len(found), nil
+	return len(found), more, err
+}
+
+// dated has the time that links tell: arv-keepdocker writes it into them only.
+func (s *search) dated(f Found) Found {
+	if f.Properties.Timestamp.IsZero() {
+		f.Properties.Timestamp = s.said[f.UUID]
+	}
+	return f
 }
 
 // decided reports whether no collection made at or before the given time can be
 // the one any more.
-func (s *search) decided(before time.Time) bool {
-	best, _ := s.winner()
-	return best != nil && best.made().After(before)
+func (s *search) decided(ctx context.Context, before time.Time) (bool, error) {
+	best, _, err := s.winner(ctx)
+	return best != nil && best.made().After(before), err
 }
 
 // winner is the newest image in order, nil if there is none, and what had to be
 // passed over to come to it.
-func (s *search) winner() (*Found, []PassedOver) {
+func (s *search) winner(ctx context.Context) (*Found, []PassedOver, error) {
 	slices.SortFunc(s.found, newestFirst)
 	var passedOver []PassedOver
-	for i, f := range s.found {
+	for i := range s.found {
+		f := &s.found[i]
+		if s.bare[f.UUID] {
+			if err := s.fetch(ctx, s.found[i:min(i+manifestPage, len(s.found))]); err != nil {
+				return nil, nil, err
+			}
+		}
 		reason, known := s.refusals[f.UUID]
 		if !known {
-			reason = s.check(f)
+			reason = s.check(*f)
 			s.refusals[f.UUID] = reason
 		}
 		if reason == nil {
-			return &s.found[i], passedOver
+			return f, passedOver, nil
 		}
-		passedOver = append(passedOver, PassedOver{Found: f, Reason: reason})
+		passedOver = append(passedOver, PassedOver{Found: *f, Reason: reason})
 	}
-	return nil, passedOver
+	return nil, passedOver, nil
 }
 
 // readLinks fills in heads, those first that may be the newest. Who makes a
@@ -179,8 +222,8 @@ func (s *search) readLinks(ctx context.Context) error {
 				s.heads = append(s.heads, head{uuid: link.HeadUUID})
 			}
 			s.heads[i].before = link.CreatedAt // they come newest first
-			if said := timeOf(link.Properties[linkTime]); said.After(s.heads[i].said) {
-				s.heads[i].said = said
+			if said := timeOf(link.Properties[linkTime]); said.After(s.said[link.HeadUUID]) {
+				s.said[link.HeadUUID] = said
 			}
 		}
 		offset += len(answer.Items)

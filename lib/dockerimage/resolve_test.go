@@ -188,13 +188,12 @@ func (s *resolveSuite) TestRequests(c *check.C) {
 	c.Check(s.requests(c, "app:2", Policy{Links: true}), check.Equals, 3)
 }
 
-// Thousands of images under one name are not all read if their order is that of
+// Hundreds of images under one name are not all read if their order is that of
 // their making.
 func (s *resolveSuite) TestManyImages(c *check.C) {
 	for i := range 450 {
 		s.cl.addNamed(alice, hexOf(1), named(time.Date(2026, 5, 1, 0, 0, i, 0, time.UTC), "old:1"))
 	}
-	c.Check(s.requests(c, "old:1", Policy{}), check.Equals, 5) // all made long before they were stored
 	newest := s.cl.addNamed(alice, hexOf(1), named(time.Time{}, "old:1"))
 	c.Check(s.requests(c, "old:1", Policy{}), check.Equals, 1)
 	c.Check(s.resolve(c, "old:1", Policy{}).UUID, check.Equals, newest)

@@ -46,6 +46,7 @@ type Saved struct {
 	Created      time.Time // by the image's config; zero if it does not tell
 	Layers       []string  // digests of the layers that have blocks of their own
 	LayerCount   int       // of all layers
+	RepoTags     []string  // names of the image in the archive that it came from, as they are there
 	Size         int64     // of all layers unpacked, in bytes
 
 	Reused     []Reuse

@@ -24,6 +24,7 @@ type tarWalk struct {
 	size    int64
 	broken  bool // it cannot be the archive of a Layout
 	trailer bool // the members are over
+	dirty   bool // and what follows is not all zero
 
 	header  []byte // of the member to come, as far as read
 	content int64  // bytes of the current member still to come
@@ -32,8 +33,10 @@ type tarWalk struct {
 }
 
 type walked struct {
+	name   string
 	header []byte
 	digest string
+	dirty  bool // its padding is not all zero
 }
 
 func (t *tarWalk) Write(p []byte) (int, error) {
@@ -43,7 +46,7 @@ func (t *tarWalk) Write(p []byte) (int, error) {
 		switch {
 		case t.trailer:
 			n = len(rest)
-			t.broken = !isZero(rest)
+			t.dirty = t.dirty || !isZero(rest)
 		case t.content > 0:
 			n = int(min(int64(len(rest)), t.content))
 			t.hash.Write(rest[:n])
@@ -52,7 +55,8 @@ func (t *tarWalk) Write(p []byte) (int, error) {
 			}
 		case t.padding > 0:
 			n = min(len(rest), t.padding)
-			t.broken = !isZero(rest[:n])
+			last := &t.members[len(t.members)-1]
+			last.dirty = last.dirty || !isZero(rest[:n])
 			t.padding -= n
 		default:
 			n = min(len(rest), tarHeader-len(t.header))
@@ -77,7 +81,7 @@ func (t *tarWalk) startMember() {
 		t.broken = true
 		return
 	}
-	t.members = append(t.members, walked{header: header})
+	t.members = append(t.members, walked{name: hdr.Name, header: header})
 	t.content, t.padding, t.hash = hdr.Size, int(-hdr.Size&(tarHeader-1)), sha256.New()
 	if t.content == 0 {
 		t.endContent()
@@ -88,22 +92,47 @@ func (t *tarWalk) endContent() {
 	t.members[len(t.members)-1].digest = fmt.Sprintf("sha256:%x", t.hash.Sum(nil))
 }
 
-// is reports whether the archive was that of the layout, whose layers have the
-// digests in layers.
-func (t *tarWalk) is(layout imagetar.Layout, layers []imagetar.Layer) bool {
-	if t.broken || !t.trailer || t.size != layout.Size || len(t.members) != len(layout.Members) {
-		return false
-	}
+// differences are in what the archive is not that of the layout, whose layers
+// have the digests in layers; none: it is the same, byte by byte.
+func (t *tarWalk) differences(layout imagetar.Layout, layers []imagetar.Layer) (list []string) {
 	for i, m := range layout.Members {
+		if i >= len(t.members) {
+			list = append(list, fmt.Sprintf("the member %s is missing", m.Name))
+			continue
+		}
 		digest := fmt.Sprintf("sha256:%x", sha256.Sum256(m.Content))
 		if m.Layer >= 0 {
 			digest = layers[m.Layer].Digest
 		}
-		if !bytes.Equal(t.members[i].header, m.Header()) || t.members[i].digest != digest {
-			return false
+		if !bytes.Equal(t.members[i].header, m.Header()) {
+			list = append(list, fmt.Sprintf("the tar header of %s is another one", m.Name))
+		}
+		if t.members[i].digest != digest {
+			list = append(list, fmt.Sprintf("the content of %s is another one", m.Name))
+		}
+		if t.members[i].dirty {
+			list = append(list, fmt.Sprintf("the padding after %s is not empty", m.Name))
 		}
 	}
-	return true
+	for _, m := range t.members[min(len(t.members), len(layout.Members)):] {
+		list = append(list, fmt.Sprintf("there is one more member, %.200q", m.name))
+	}
+	if t.broken || !t.trailer || t.dirty || len(list) == 0 && t.size != layout.Size {
+		list = append(list, "what follows the last member is not as it should be")
+	}
+	return list
+}
+
+// resembles reports whether the archive was made as that of the layout, though
+// parts of it may have been changed: no other program writes such headers.
+func (t *tarWalk) resembles(layout imagetar.Layout) bool {
+	same := 0
+	for i, m := range layout.Members {
+		if i < len(t.members) && bytes.Equal(t.members[i].header, m.Header()) {
+			same++
+		}
+	}
+	return 2*same >= len(layout.Members)
 }
 
 func isZero(p []byte) bool { return bytes.Count(p, []byte{0}) == len(p) }

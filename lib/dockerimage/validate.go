@@ -46,7 +46,8 @@ func (r *Report) problem(format string, args ...any) {
 
 // Validate reads all of an image collection and checks everything that can be
 // checked: one file, named as its image; an archive that engines load; every
-// layer and blob as its digest says, packed and unpacked; the properties. The
+// layer and blob as its digest says, packed and unpacked; of an archive that a
+// Saver made, every byte between them; the properties. The
 // error is nil unless the work could not be done, which says nothing about the
 // image.
 func Validate(ctx context.Context, keep keepfile.BlockReader, manifestText string, props Properties) (Report, error) {
@@ -67,7 +68,7 @@ func Validate(ctx context.Context, keep keepfile.BlockReader, manifestText strin
 	if tokens := strings.Count(manifestText, ":"); tokens != 2 || strings.Count(manifestText, "\n") != 1 {
 		report.problem("its file is in several pieces, from which schedulers guess a wrong size")
 	}
-	v := &validation{report: &report, seen: map[string]seenBlob{}, members: &tarWalk{}}
+	v := &validation{report: &report, seen: map[string]seenBlob{}, layers: map[string]bool{}, members: &tarWalk{}}
 	in := keepfile.NewReader(ctx, keep, file)
 	defer in.Close()
 	archive, err := imagetar.ScanArchive(io.TeeReader(in, v.members), sink(v.blob))
@@ -78,7 +79,7 @@ func Validate(ctx context.Context, keep keepfile.BlockReader, manifestText strin
 	case ctx.Err() != nil || errors.As(err, &failed) && failed.Transient:
 		return report, err
 	default:
-		report.problem("%v", err)
+		report.problem("%v%s", err, v.place(failed, file))
 	}
 	report.Platform = archive.Platform
 	return report, nil
@@ -88,6 +89,7 @@ func Validate(ctx context.Context, keep keepfile.BlockReader, manifestText strin
 type validation struct {
 	report  *Report
 	seen    map[string]seenBlob // by digest
+	layers  map[string]bool     // names of members that may be layers
 	members *tarWalk
 }
 
@@ -100,7 +102,8 @@ type seenBlob struct {
 }
 
 // blob hashes a layer packed and unpacked.
-func (v *validation) blob(_ string, _ int64, r io.Reader) (imagetar.BlobInfo, error) {
+func (v *validation) blob(name string, _ int64, r io.Reader) (imagetar.BlobInfo, error) {
+	v.layers[name] = true
 	var seen seenBlob
 	packed, unpacked := sha256.New(), sha256.New()
 	in := &errKeeper{ReadCloser: io.NopCloser(r)}
@@ -124,6 +127,30 @@ func (v *validation) blob(_ string, _ int64, r io.Reader) (imagetar.BlobInfo, er
 	info := imagetar.BlobInfo{Digest: fmt.Sprintf("sha256:%x", packed.Sum(nil)), Size: all.n}
 	v.seen[info.Digest] = seen
 	return info, nil
+}
+
+// place says, for people, in what part of the archive a scan has failed.
+func (v *validation) place(failed *fault.Error, file keepfile.File) string {
+	if failed == nil {
+		return ""
+	}
+	switch hex, _ := strings.CutPrefix(failed.Subject, "blobs/sha256/"); {
+	case failed.Subject == "" && v.members.broken && len(v.members.members) > 0:
+		return "; it is the tar header after " + v.members.members[len(v.members.members)-1].name
+	case failed.Subject == "" && v.members.broken:
+		return "; it is the first tar header"
+	case failed.Subject == "" && v.members.dirty:
+		return "; it is what follows the last member"
+	case v.layers[failed.Subject]:
+		return "; it is a layer"
+	case failed.Subject == "config" || strings.HasPrefix(failed.Subject, "layer "):
+		return "; so says manifest.json, or else the manifest that index.json names"
+	case FileName("sha256:"+hex) == file.Path:
+		return "; it is the config"
+	case hex != failed.Subject:
+		return "; it is a manifest"
+	}
+	return ""
 }
 
 // counted counts what is read.
@@ -175,7 +202,15 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 		r.problem("property %s is %d, but the layers say that they unpack to %d bytes", keySize, props.Size, claimed)
 	}
 	layout, err := imagetar.NewLayout(img)
-	r.Canonical = err == nil && v.members.is(layout, img.Layers) && hasBlocks(file.Segments, layoutBlocks(layout))
+	if err == nil {
+		differences := v.members.differences(layout, img.Layers)
+		r.Canonical = len(differences) == 0 && hasBlocks(file.Segments, layoutBlocks(layout))
+		if props.PDH != "" && v.members.resembles(layout) { // a Saver has made it, and makes no other
+			for _, difference := range differences {
+				r.problem("its archive was changed: %s", difference)
+			}
+		}
+	}
 	// Only blocks that are a layer's alone make a layer to be reused.
 	if len(props.Layers) > 0 && (!r.Canonical || !slices.Equal(props.Layers, big)) {
 		r.problem("property %s does not list just the layers that have blocks of their own", keyLayers)
