@@ -9,7 +9,8 @@
 // A command knows nothing of where it runs. Its host (the front on a compute
 // node, or a program inside an ordinary container) gives it a Job and turns
 // its Result or error into the final state of the container; see ExitCode.
-// This package never talks to the API server, an engine or a registry.
+// This package never talks to an engine or a registry, and to the API server only
+// in what its hosts have in common.
 package builtin
 
 import (
@@ -26,6 +27,14 @@ import (
 const (
 	Image   = "arvados/builtin"
 	NoImage = "arvados/none"
+)
+
+// What tells that an image is one for builtin commands, whatever its name: a label
+// in its config, and for its own program, which does not see the config, a variable
+// in the environment. Neither has a meaning in its value.
+const (
+	Label    = "org.arvados.builtin"
+	Variable = "ARVADOS_BUILTIN_IMAGE"
 )
 
 // Command is one builtin command. Its life: registered once from an init

@@ -5,6 +5,7 @@
 package builtin
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -51,6 +52,19 @@ func (job *Job) Credentials() ([]byte, error) {
 		return nil, &fault.Error{Op: "read credentials of the site", Side: fault.Engine, Subject: job.Site.Pull.Credentials, Err: err}
 	}
 	return buf, nil
+}
+
+// Refused is err, said so that the user can mend it if a registry has refused a
+// request without credentials of its own: a copy of a request, as Workbench
+// makes one to run it again, has lost its secret mounts, and nothing on record
+// tells. again is the command that sends it anew, with its credentials.
+func (job *Job) Refused(err error, again string) error {
+	_, own := job.Secrets[registry.CredentialsPath]
+	if own || !errors.Is(err, registry.ErrUnauthorized) {
+		return err
+	}
+	return &fault.Error{Op: "check", Side: fault.Request, Subject: "secret_mounts", Err: err,
+		Hint: "the request has no credentials; if it is a copy, made to run another one again, it has lost them, and " + again + " sends it with credentials"}
 }
 
 // Saver stores the command's image in Keep.

@@ -6,6 +6,8 @@ package builtin
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -77,6 +79,25 @@ func (*jobSuite) TestCredentials(c *check.C) {
 	_, err := (&Job{Site: Site{Pull: SitePull{Credentials: path + ".gone"}}}).Credentials()
 	c.Check(err, check.ErrorMatches, `engine: read credentials of the site .*gone: .*`)
 	c.Check(fault.SideOf(err), check.Equals, fault.Engine)
+}
+
+// What a registry refuses is the request's fault if it has brought nothing.
+func (*jobSuite) TestRefused(c *check.C) {
+	refusal := &fault.Error{Side: fault.Registry, Op: "read manifest", Err: registry.ErrUnauthorized}
+	other := &fault.Error{Side: fault.Registry, Op: "read manifest", Err: io.ErrUnexpectedEOF}
+	own := &Job{Secrets: map[string][]byte{registry.CredentialsPath: nil}}
+	c.Check(own.Refused(refusal, "x"), check.Equals, error(refusal))
+	job := &Job{}
+	c.Check(job.Refused(other, "x"), check.Equals, error(other))
+	c.Check(job.Refused(nil, "x"), check.IsNil)
+	err := job.Refused(fmt.Errorf("line 1: %w", refusal), "arv-docker pull --credentials FILE a:1")
+	c.Check(err, check.ErrorMatches, `request: check secret_mounts: line 1: registry: read manifest: the registry refuses access `+
+		`\(the request has no credentials; if it is a copy, made to run another one again, it has lost them, and arv-docker pull --credentials FILE a:1 sends it with credentials\)`)
+	code, _ := ExitCode(err)
+	c.Check(code, check.Equals, 2)
+	passing := &fault.Error{Side: fault.Registry, Err: registry.ErrUnauthorized, Transient: true}
+	_, lasting := ExitCode(job.Refused(passing, "x"))
+	c.Check(lasting, check.Equals, false)
 }
 
 // Administrators can read everybody's images, so for them a name means less.

@@ -32,8 +32,8 @@ type Site struct {
 	// front that carries its stock program has no use for it.
 	StockCrunchRun string `yaml:"stock_crunch_run"`
 	// BuiltinImages are portable data hashes of image collections that mean
-	// the same as the image arvados/builtin. API servers that resolve image
-	// names before the front sees them need it. Default: none.
+	// the same as the image arvados/builtin though they have not its Label.
+	// Default: none.
 	BuiltinImages []string `yaml:"builtin_images"`
 	// Links says whether the links docker_image_hash and
 	// docker_image_repo+tag are written beside the properties: "auto"

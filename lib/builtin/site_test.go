@@ -24,10 +24,10 @@ func (*siteSuite) TestMissingFileMeansDefaults(c *check.C) {
 	site, err := LoadSite(filepath.Join(c.MkDir(), "builtin.yml"))
 	c.Assert(err, check.IsNil)
 	c.Check(site, check.DeepEquals, Site{
-		Links:          "auto",
-		Pull:           SitePull{Source: "auto"},
-		Build:          SiteBuild{Builder: "engine", From: "keep-first", Network: "default", Cache: "none", CacheSize: 20 << 30, Limits: SiteLimits{Resources: "warn"}},
-		Engine:         SiteEngine{Host: "unix:///var/run/docker.sock"},
+		Links:  "auto",
+		Pull:   SitePull{Source: "auto"},
+		Build:  SiteBuild{Builder: "engine", From: "keep-first", Network: "default", Cache: "none", CacheSize: 20 << 30, Limits: SiteLimits{Resources: "warn"}},
+		Engine: SiteEngine{Host: "unix:///var/run/docker.sock"},
 	})
 }
 

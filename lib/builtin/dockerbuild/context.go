@@ -190,7 +190,7 @@ func (b *build) readSecrets(context.Context) error {
 	for id, source := range b.secrets {
 		content, ok := b.Secrets[source]
 		if !ok {
-			return wrong("--secret", fmt.Errorf("id %q: there is no secret mount at %q", id, source), "add it to secret_mounts of the request, or correct src")
+			return wrong("--secret", fmt.Errorf("id %q: there is no secret mount at %q", id, source), fmt.Sprintf("add it to secret_mounts of the request, or correct src; if the request is a copy, made to run another one again, it has lost its secrets: arv-docker build --secret id=%s,src=FILE sends it with them", id))
 		}
 		b.secret[id] = content
 	}

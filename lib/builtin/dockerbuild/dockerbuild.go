@@ -90,7 +90,7 @@ func run(ctx context.Context, job *builtin.Job) (*builtin.Result, error) {
 	defer b.registry.Close()
 	for _, step := range []func(context.Context) error{b.readContext, b.readRecipe, b.findBases, b.chooseArgs, b.readSecrets} {
 		if err := step(ctx); err != nil {
-			return nil, err
+			return nil, job.Refused(err, "arv-docker build --credentials FILE with the same arguments")
 		}
 	}
 	key, err := b.contentKey(ctx)

@@ -36,7 +36,7 @@ func (command) Run(ctx context.Context, job *builtin.Job) (*builtin.Result, erro
 	}
 	saved, err := p.fromAnywhere(ctx)
 	if err != nil {
-		return nil, err
+		return nil, job.Refused(err, "arv-docker pull --credentials FILE "+req.ref.Familiar())
 	}
 	tags := []string{}
 	if tag := req.ref.RepoTag(); tag != "" {
