@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"strings"
 
@@ -85,10 +86,10 @@ func (*flagsSuite) TestWhatIsBuiltin(c *check.C) {
 		{"arvados/builtin", []string{"echo"}, true}, // to be refused with a reason
 		{pinned, []string{"docker", "pull", "x"}, true},
 		{pinned, []string{"echo"}, false},
-		{other, []string{"docker", "pull", "x"}, false},
+		{other, []string{"docker", "pull", "x"}, false}, // for all that can be seen
 		{other, []string{"echo"}, false},
 	} {
 		ctr := arvados.Container{ContainerImage: trial.image, Command: trial.command}
-		c.Check(isBuiltin(site, ctr), check.Equals, trial.ours, check.Commentf("%v", trial))
+		c.Check(isBuiltin(context.Background(), &arvados.Client{}, site, ctr, io.Discard), check.Equals, trial.ours, check.Commentf("%v", trial))
 	}
 }

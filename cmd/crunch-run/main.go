@@ -63,7 +63,7 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 		}
 		err = locks.list(stdout, stderr)
 	default:
-		err = runContainer(cmd, stdin, stderr)
+		err = runContainer(cmd, locks, stdin, stderr)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", prog, err)
@@ -97,7 +97,7 @@ type configData struct {
 }
 
 // runContainer decides who runs the container, and does it.
-func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
+func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer) error {
 	site, err := builtin.LoadSite(cmd.site)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // nothing has begun; a stock one would not know of the signal
 	}
-	if err != nil || !isBuiltin(site, ctr) {
+	if err != nil || !isBuiltin(ctx, client, site, ctr, stderr) {
 		return stock.exec(cmd.stockArgs, input)
 	}
 	closeLockOnExec()
@@ -136,10 +136,17 @@ func runContainer(cmd command, stdin io.Reader, stderr io.Writer) error {
 		// What was read before is garbage by the time that blocks are written.
 		debug.SetMemoryLimit(memoryBase + int64(dockerimage.BlocksInFlight())*keepfile.BlockSize)
 	}
+	// From here on SIGUSR2 is no longer ignored, but heard.
+	saveLogs, tellCost := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(saveLogs, syscall.SIGUSR1)
+	signal.Notify(tellCost, syscall.SIGUSR2)
 	return builtinrun.Run(ctx, builtinrun.Config{
 		UUID:         cmd.uuid,
 		Dispatcher:   client,
 		InstanceType: os.Getenv("InstanceType"),
+		PricesFile:   locks.prices(),
+		SaveLogs:     saveLogs,
+		TellCost:     tellCost,
 		Site:         site,
 		Stderr:       stderr,
 	}, builtinrun.Builtin{Site: site})
@@ -161,14 +168,27 @@ func ask(ctx context.Context, client *arvados.Client, uuid string) (ctr arvados.
 // memoryBase is what the process needs beside blocks, in bytes.
 const memoryBase = 96 << 20
 
-// isBuiltin decides by image and command. A container whose image is one of
-// the two reserved names is ours in any case: no stock program could run it.
-func isBuiltin(site builtin.Site, ctr arvados.Container) bool {
+// labelTime is how long reading the config of an image may take.
+const labelTime = time.Minute
+
+// isBuiltin decides by image and command. A container whose image is one of the
+// two reserved names is ours in any case: no stock program could run it. Whether
+// another image is ours too, only its content says, and it is looked at only where
+// the command is one of ours; when in doubt, stock runs the container.
+func isBuiltin(ctx context.Context, client *arvados.Client, site builtin.Site, ctr arvados.Container, stderr io.Writer) bool {
 	if ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage {
 		return true
 	}
-	_, _, ok := builtin.Find(ctr.Command)
-	return ok && site.IsBuiltin(ctr.ContainerImage)
+	if _, _, ok := builtin.Find(ctr.Command); !ok || site.IsBuiltin(ctr.ContainerImage) {
+		return ok
+	}
+	ctx, cancel := context.WithTimeout(ctx, labelTime)
+	defer cancel()
+	ours, err := builtinrun.HasLabel(ctx, client, ctr.ContainerImage)
+	if err != nil {
+		fmt.Fprintf(stderr, "whether image %s is for builtin commands cannot be seen, so that stock crunch-run gets the container: %v\n", ctr.ContainerImage, err)
+	}
+	return ours
 }
 
 // stoppable is a context that the signals of dispatchers cancel.

@@ -37,7 +37,7 @@ var buildTrials = []buildTrial{
 	{what: "several platforms", words: []string{"--platform", "linux/amd64,linux/arm64"}, exit: 2, error: `request: check --platform: .*`},
 	{what: "BUILDKIT_SYNTAX as a build arg", words: []string{"--build-arg", "BUILDKIT_SYNTAX=evil/frontend"}, exit: 2, error: `request: .*BUILDKIT_SYNTAX.*`},
 	{what: "tag in upper case", words: []string{"-t", "Tool:1"}, exit: 2, error: `request: .*lower.*`},
-	{what: "secret that is not mounted", words: []string{"--secret", "id=a,src=/a"}, exit: 2, error: `request: check --secret: id "a": there is no secret mount at "/a" .*`},
+	{what: "secret that is not mounted", words: []string{"--secret", "id=a,src=/a"}, exit: 2, error: `request: check --secret: id "a": there is no secret mount at "/a" .*lost its secrets: arv-docker build --secret id=a,src=FILE .*`},
 	{what: "epoch that is none", words: []string{"--build-arg", "SOURCE_DATE_EPOCH=yesterday"}, exit: 2, error: `request: check build arg SOURCE_DATE_EPOCH: "yesterday" is no time .*`},
 	// The context.
 	{what: "nothing is mounted there", words: []string{"/src"}, exit: 2, error: `request: check context: nothing is mounted at "/src" .*`},

@@ -18,23 +18,22 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"runtime"
-	"slices"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
-	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"github.com/sirupsen/logrus"
 )
 
 // Config is what Run needs to know.
 type Config struct {
-	UUID         string          // of the container
-	Dispatcher   *arvados.Client // with the token that locked it
-	InstanceType string          // JSON text for node.json, "" outside a cloud
+	UUID         string           // of the container
+	Dispatcher   *arvados.Client  // with the token that locked it
+	InstanceType string           // JSON text for node.json, "" outside a cloud
+	PricesFile   string           // what the node costs from when on; it need not be there
+	SaveLogs     <-chan os.Signal // a value has the logs saved at once; may be nil
+	TellCost     <-chan os.Signal // a value has the cost so far written; may be nil
 	Site         builtin.Site
 	Stderr       io.Writer // gets what crunch-run.txt gets
 }
@@ -90,7 +89,8 @@ func Run(ctx context.Context, cfg Config, work Work) error {
 		return err
 	}
 
-	final, links := s.work(ctx, logs, work)
+	meter := meter{instanceType: cfg.InstanceType, pricesFile: cfg.PricesFile, start: time.Now()}
+	final, links := s.work(ctx, cfg, logs, meter, work)
 
 	// The container must reach its end even when it was told to stop.
 	ctx = context.WithoutCancel(ctx)
@@ -101,7 +101,10 @@ func Run(ctx context.Context, cfg Config, work Work) error {
 		final, links = map[string]interface{}{"state": arvados.ContainerStateCancelled}, false
 	}
 	final["log"] = logs.pdh
-	final["runtime_status"] = s.Status.final()
+	final["cost"] = meter.cost(time.Now())
+	if status := s.Status.Final(); status != nil { // else that of the container's own program stays
+		final["runtime_status"] = status
+	}
 	if err := s.update(ctx, final); err != nil {
 		return fmt.Errorf("final state of %s could not be saved: %w", cfg.UUID, err)
 	}
@@ -113,27 +116,32 @@ func Run(ctx context.Context, cfg Config, work Work) error {
 
 // work does the work and returns the final update of the record, but for what
 // comes after the last line of the log. links says that the output is an image.
-func (s *Session) work(ctx context.Context, logs *logCollection, work Work) (final map[string]interface{}, links bool) {
+func (s *Session) work(ctx context.Context, cfg Config, logs *logCollection, meter meter, work Work) (final map[string]interface{}, links bool) {
 	side, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{}, 2)
+	done := make(chan struct{}, 3)
 	go func() {
 		defer func() { done <- struct{}{} }()
-		s.Status.follow(side, func(fields map[string]string) error {
+		s.Status.Follow(side, func(fields map[string]string) error {
 			return s.update(side, map[string]interface{}{"runtime_status": fields})
 		})
 	}()
 	go func() {
 		defer func() { done <- struct{}{} }()
-		logs.follow(side, logSaveInterval)
+		logs.follow(side, logSaveInterval, cfg.SaveLogs)
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		s.tellCost(side, meter, cfg.TellCost)
 	}()
 	outcome, err := work.Do(ctx, s)
 	stop()
 	<-done
 	<-done
+	<-done
 
 	final = map[string]interface{}{"state": arvados.ContainerStateComplete}
 	if err == nil && outcome.HasOutput && outcome.Output == "" {
-		outcome.Output, err = s.createOutput(ctx, outcome.ManifestText)
+		outcome.Output, err = builtin.CreateOutput(ctx, s.User, s.Container.UUID, outcome.ManifestText)
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		s.Log.Printf("stopping container: %v", cause)
@@ -156,56 +164,10 @@ func (s *Session) work(ctx context.Context, logs *logCollection, work Work) (fin
 	return final, outcome.ExitCode == 0 && outcome.Properties != nil
 }
 
-// createOutput makes the collection that the API server copies for the
-// container request. It is in the trash from the start: what the request does
-// not take over disappears by itself.
-func (s *Session) createOutput(ctx context.Context, manifest string) (pdh string, err error) {
-	var made arvados.Collection
-	err = call(ctx, s.User, &made, "POST", "collections", map[string]interface{}{
-		"collection": map[string]interface{}{
-			"name":          "output for " + s.Container.UUID,
-			"manifest_text": manifest,
-			"is_trashed":    true,
-		},
-		"ensure_unique_name": true,
-		"select":             []string{"portable_data_hash"},
-	})
-	if err != nil {
-		return "", err
-	}
-	if want := arvados.PortableDataHash(manifest); made.PortableDataHash != want {
-		return "", &fault.Error{Op: "create output collection", Side: fault.API, Subject: want,
-			Err: fmt.Errorf("the API server says its portable data hash is %s", made.PortableDataHash)}
-	}
-	return made.PortableDataHash, nil
-}
-
 func hostname() string {
 	name, err := os.Hostname()
 	if err != nil {
 		return "an unnamed host"
 	}
 	return name
-}
-
-// newLogger writes lines as crunch-run.txt has them: the level only where it
-// is a warning or worse.
-func newLogger(w io.Writer) *logrus.Logger {
-	logger := logrus.New()
-	logger.SetOutput(w)
-	logger.SetFormatter(plainLines{})
-	return logger
-}
-
-type plainLines struct{}
-
-func (plainLines) Format(e *logrus.Entry) ([]byte, error) {
-	line := e.Message
-	if e.Level <= logrus.WarnLevel {
-		line = e.Level.String() + ": " + line
-	}
-	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
-		line += fmt.Sprintf(" %s=%v", key, e.Data[key])
-	}
-	return append([]byte(line), '\n'), nil
 }

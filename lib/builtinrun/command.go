@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
@@ -36,22 +35,11 @@ func (b Builtin) Do(ctx context.Context, s *Session) (Outcome, error) {
 	if !ok {
 		return Outcome{}, err
 	}
-	message := shorten(s.Logs.Clean(err.Error()))
+	message := builtin.Shorten(s.Logs.Clean(err.Error()))
 	fmt.Fprintln(s.Stderr, message)
 	s.Status.Error(message)
 	s.Log.Errorf("command failed with exit code %d: %s", code, message)
 	return Outcome{ExitCode: code}, nil
-}
-
-// maxMessage is the most bytes of a message about a failure: the last lines of a
-// step may be long.
-const maxMessage = 16 << 10
-
-func shorten(message string) string {
-	if len(message) <= maxMessage {
-		return message
-	}
-	return strings.ToValidUTF8(message[:maxMessage], "") + "…"
 }
 
 func (b Builtin) run(ctx context.Context, s *Session) (*builtin.Result, error) {

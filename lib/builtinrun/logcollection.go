@@ -6,6 +6,7 @@ package builtinrun
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"git.arvados.org/arvados.git/sdk/go/arvados"
@@ -65,9 +66,10 @@ func (l *logCollection) save(ctx context.Context, final bool) error {
 	return err
 }
 
-// follow saves the logs every interval while they grow, and tells the
-// container record, until ctx ends. Trouble is left to the next time.
-func (l *logCollection) follow(ctx context.Context, interval time.Duration) {
+// follow saves the logs every interval while they grow, and when somebody asks,
+// and tells the container record, until ctx ends. Trouble is left to the next
+// time.
+func (l *logCollection) follow(ctx context.Context, interval time.Duration, ask <-chan os.Signal) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -75,6 +77,7 @@ func (l *logCollection) follow(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-ask:
 		}
 		if !l.s.Logs.Grown() {
 			continue

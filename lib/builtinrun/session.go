@@ -15,9 +15,10 @@ import (
 	"net/url"
 	"strings"
 
+	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/keepfile/keepaccess"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
 	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"github.com/sirupsen/logrus"
 )
@@ -34,7 +35,7 @@ type Session struct {
 	Logs           *Logs
 	Log            *logrus.Logger // writes crunch-run.txt
 	Stdout, Stderr io.Writer      // stdout.txt, stderr.txt
-	Status         *Status
+	Status         *builtin.Status
 
 	dispatcher     *arvados.Client // with the dispatcher's token: the container record and the logs
 	dispatcherKeep *keepclient.KeepClient
@@ -43,9 +44,9 @@ type Session struct {
 // open reads the container and its token. It changes nothing, so that a
 // dispatcher may try again after any error.
 func open(ctx context.Context, cfg Config) (*Session, error) {
-	s := &Session{Logs: NewLogs(), Status: &Status{}, dispatcher: cfg.Dispatcher}
+	s := &Session{Logs: NewLogs(), Status: &builtin.Status{}, dispatcher: cfg.Dispatcher}
 	s.Logs.Hide(cfg.Dispatcher.AuthToken)
-	s.Log = newLogger(io.MultiWriter(s.Logs.Stream("crunch-run.txt"), cfg.Stderr))
+	s.Log = builtin.NewLogger(io.MultiWriter(s.Logs.Stream("crunch-run.txt"), cfg.Stderr))
 	s.Stdout, s.Stderr = s.Logs.Stream("stdout.txt"), s.Logs.Stream("stderr.txt")
 
 	if err := s.dispatch(ctx, &s.Container, "GET", "containers/"+cfg.UUID, nil); err != nil {
@@ -73,14 +74,14 @@ func open(ctx context.Context, cfg Config) (*Session, error) {
 		Timeout:   cfg.Dispatcher.Timeout,
 	}
 	var me arvados.User
-	if err := call(ctx, s.User, &me, "GET", "users/current", nil); err != nil {
+	if err := builtin.CallAPI(ctx, s.User, &me, "GET", "users/current", nil); err != nil {
 		return nil, err
 	}
 	s.Owner, s.Admin = me.UUID, me.IsAdmin
 	var secret struct {
 		SecretMounts map[string]arvados.Mount `json:"secret_mounts"`
 	}
-	if err := call(ctx, s.User, &secret, "GET", "containers/"+cfg.UUID+"/secret_mounts", nil); err != nil && !isStatus(err, http.StatusNotFound) {
+	if err := builtin.CallAPI(ctx, s.User, &secret, "GET", "containers/"+cfg.UUID+"/secret_mounts", nil); err != nil && !isStatus(err, http.StatusNotFound) {
 		return nil, err
 	}
 	for _, word := range s.Container.Command {
@@ -95,57 +96,16 @@ func open(ctx context.Context, cfg Config) (*Session, error) {
 		hideAll(s.Logs, mount.Content)
 	}
 	var err error
-	if s.Keep, err = newKeep(ctx, s.User); err != nil {
+	if s.Keep, err = keepaccess.Open(ctx, s.User); err != nil {
 		return nil, err
 	}
-	s.dispatcherKeep, err = newKeep(ctx, s.dispatcher)
+	s.dispatcherKeep, err = keepaccess.Open(ctx, s.dispatcher)
 	return s, err
-}
-
-// newKeep is Keep as the client's user sees it. The SDK asks the API server
-// for the services without a context, and for minutes when it does not answer;
-// a signal must not wait for that.
-func newKeep(ctx context.Context, client *arvados.Client) (*keepclient.KeepClient, error) {
-	type answer struct {
-		kc  *keepclient.KeepClient
-		err error
-	}
-	found := make(chan answer, 1)
-	go func() {
-		arv, err := arvadosclient.New(client)
-		if err != nil {
-			found <- answer{nil, err}
-			return
-		}
-		kc, err := keepclient.MakeKeepClient(arv)
-		found <- answer{kc, err}
-	}()
-	var got answer
-	select {
-	case got = <-found:
-	case <-ctx.Done():
-		got.err = context.Cause(ctx)
-	}
-	if got.err != nil {
-		return nil, &fault.Error{Op: "find services", Side: fault.Keep, Subject: client.APIHost, Err: got.err, Transient: true}
-	}
-	got.kc.DiskCacheSize = keepclient.DiskCacheDisabled // blocks are used once
-	return got.kc, nil
 }
 
 // dispatch is one API call with the dispatcher's token.
 func (s *Session) dispatch(ctx context.Context, dst interface{}, method, path string, params map[string]interface{}) error {
-	return call(ctx, s.dispatcher, dst, method, path, params)
-}
-
-func call(ctx context.Context, client *arvados.Client, dst interface{}, method, path string, params map[string]interface{}) error {
-	err := client.RequestAndDecodeContext(ctx, dst, method, "arvados/v1/"+path, nil, params)
-	if err == nil {
-		return nil
-	}
-	var refused *arvados.TransactionError
-	final := errors.As(err, &refused) && refused.StatusCode >= 400 && refused.StatusCode < 500
-	return &fault.Error{Op: method, Side: fault.API, Subject: path, Err: err, Transient: !final}
+	return builtin.CallAPI(ctx, s.dispatcher, dst, method, path, params)
 }
 
 func isStatus(err error, status int) bool {
@@ -220,7 +180,7 @@ func hideAll(logs *Logs, content interface{}) {
 // portable data hash or UUID.
 func (s *Session) Manifest(ctx context.Context, id string) (string, error) {
 	var coll arvados.Collection
-	err := call(ctx, s.User, &coll, "GET", "collections/"+id, map[string]interface{}{
+	err := builtin.CallAPI(ctx, s.User, &coll, "GET", "collections/"+id, map[string]interface{}{
 		"select": []string{"uuid", "portable_data_hash", "manifest_text"},
 	})
 	return coll.ManifestText, err

@@ -37,6 +37,10 @@ type stage struct {
 	user *arvados.Client
 	tmp  string
 
+	instance           string // of the node; for node.json and the price
+	prices             string // file
+	saveLogs, tellCost chan os.Signal
+
 	mtx    sync.Mutex
 	script []*scene
 	seen   []string
@@ -61,7 +65,7 @@ func status(code int) http.HandlerFunc {
 }
 
 func newStage(c *check.C) *stage {
-	s := &stage{tmp: c.MkDir()}
+	s := &stage{tmp: c.MkDir(), instance: `{"ProviderType":"test"}`}
 	os.Setenv("TMPDIR", s.tmp)
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
@@ -176,7 +180,8 @@ func (s *stage) start(ctx context.Context, cr arvados.ContainerRequest, site bui
 	dispatcher := s.Client(s.SystemRootToken)
 	dispatcher.Timeout = 2 * time.Second // how long trouble is sat out
 	return builtinrun.Run(ctx, builtinrun.Config{
-		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Site: site, Stderr: stderr, InstanceType: `{"ProviderType":"test"}`,
+		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Site: site, Stderr: stderr,
+		InstanceType: s.instance, PricesFile: s.prices, SaveLogs: s.saveLogs, TellCost: s.tellCost,
 	}, builtinrun.Builtin{Site: site})
 }
 
