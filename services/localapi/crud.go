@@ -133,11 +133,11 @@ func (s *Server) save(tx *Tx, c *Call, k *kind, r rules, ch change) (Record, err
 // not theirs to give to.
 func (s *Server) permitted(tx *Tx, c *Call, k *kind, ch change) error {
 	if ch.old != nil {
-		may, err := tx.levelOf(c.Caller, ch.old)
+		may, err := tx.mayChange(c.Caller, ch)
 		if err != nil {
 			return err
 		}
-		if may < canWrite {
+		if !may {
 			return denied("")
 		}
 	}
@@ -156,11 +156,11 @@ func (s *Server) permitted(tx *Tx, c *Call, k *kind, ch change) error {
 	if err != nil {
 		return err
 	}
-	may, err := tx.levelOf(c.Caller, Record{"uuid": owner})
+	may, err := tx.mayWrite(c.Caller, Record{"uuid": owner})
 	if err != nil {
 		return err
 	}
-	if may < canWrite || ownerKind.plural == groups && project["group_class"] != "project" {
+	if !may || ownerKind.plural == groups && project["group_class"] != "project" {
 		return denied("")
 	}
 	// A project must not come to lie below itself.
@@ -207,11 +207,11 @@ func remove(tx *Tx, c *Call, k *kind) (Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	may, err := tx.levelOf(c.Caller, rec)
+	may, err := tx.mayWrite(c.Caller, rec)
 	if err != nil {
 		return nil, err
 	}
-	if may < canWrite {
+	if !may {
 		return nil, denied("")
 	}
 	return rec, tx.Delete(k.plural, c.UUID)

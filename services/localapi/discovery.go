@@ -33,6 +33,9 @@ var parameters = map[string]parameter{
 	"include_trash":        {"boolean", "false", "Also look into the trash."},
 	"include_old_versions": {"boolean", "false", "Taken, without effect: there are no old versions."},
 	"ensure_unique_name":   {"boolean", "false", "Change the name if the owner has given it already, instead of refusing."},
+	"include":              {"array", "", "What to show beside the records: owner_uuid, container_uuid."},
+	"recursive":            {"boolean", "false", "Also list what lies in the projects below."},
+	"uuid":                 {"string", "", "The project or user whose belongings to list; without it, everybody's that the caller can read."},
 	"replace_files":        {"object", "", "Files to take from other collections, by target."},
 }
 
@@ -114,6 +117,9 @@ func (res *resource) methods() object {
 			name = lastWord.FindString(pattern)
 		}
 		httpMethod, rest, _ := strings.Cut(pattern, " ")
+		if _, twice := res.actions[httpMethod+" /"+name]; twice && strings.Contains(rest, "{uuid}") {
+			continue // the same by another path
+		}
 		if httpMethod == "PATCH" {
 			httpMethod = "PUT" // what clients of this document send
 		}
@@ -128,7 +134,7 @@ func (res *resource) methods() object {
 		}
 		method := object{
 			"id": "arvados." + res.name + "." + name, "path": res.name + rest, "httpMethod": httpMethod, "description": act.doc,
-			"parameters": params, "response": object{"$ref": res.kind.class + map[bool]string{true: "List"}[name == "list" || name == "accessible"]},
+			"parameters": params, "response": object{"$ref": res.kind.class + map[bool]string{true: "List"}[name == "list" || name == "accessible" || name == "contents"]},
 			"scopes": []string{"https://api.arvados.org/auth/arvados"},
 		}
 		if strings.Contains(rest, "{uuid}") {

@@ -20,16 +20,23 @@ func groupResource(s *Server) *resource {
 	}
 	actions := s.crud(k, r)
 	maps.Copy(actions, s.trashActions(k, r))
+	list := action{run: s.contents, doc: "List what lies in a project or home, or all that the caller can read.", params: []string{
+		"uuid", "filters", "order", "select", "limit", "offset", "count", "include", "recursive", "include_trash", "cluster_id",
+	}}
+	actions["GET /contents"], actions["GET /{uuid}/contents"] = list, list
 	return &resource{name: k.plural, kind: k, actions: actions, prepare: showRights}
 }
 
-func checkGroup(_ *Tx, _ *Call, ch change) error {
+func checkGroup(tx *Tx, c *Call, ch change) error {
 	class, _ := ch.rec["group_class"].(string)
 	if !slices.Contains([]string{"project", "role", "filter"}, class) {
 		return refuse(422, fmt.Sprintf("Group class value must be one of 'project', 'role' or 'filter', was '%s'", class))
 	}
 	if ch.old != nil && ch.changed("group_class") {
 		return refuse(422, "Group class cannot be modified after record is created")
+	}
+	if err := checkFrozen(tx, c, ch); err != nil {
+		return err
 	}
 	if name, _ := ch.rec["name"].(string); name == "" {
 		// One that is never in the way of another.
@@ -47,7 +54,10 @@ func showRights(tx *Tx, c *Call, rec Record) error {
 	if err != nil {
 		return err
 	}
-	rec["can_manage"], rec["can_write"] = may >= canManage, may >= canWrite
+	rec["can_manage"] = may >= canManage
+	if rec["can_write"], err = tx.mayWrite(c.Caller, rec); err != nil {
+		return err
+	}
 	writers := []any{rec["owner_uuid"]}
 	if may >= canWrite {
 		writers = append(writers, c.Caller.UserUUID)

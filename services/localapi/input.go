@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -33,7 +32,7 @@ type Call struct {
 	Attrs     Given // of the record: wrapped, as JSON in a string, or flat
 	RequestID string
 
-	body      Given // what came as JSON
+	body      Given // what came as JSON, as it came
 	clusterID string
 	path      string
 	resource  *resource
@@ -126,7 +125,6 @@ func (c *Call) readBody(r *http.Request, add func(url.Values) error) error {
 			if raw, err = guess(key, inner); err != nil {
 				return refuseAsController(http.StatusInternalServerError, "%s", err)
 			}
-			c.body[key] = raw
 		}
 		c.Params[key] = raw
 	}
@@ -176,7 +174,14 @@ func (c *Call) readAttributes(res *resource) error {
 	raw, ok := c.Params[name]
 	delete(c.Params, name)
 	if !ok || string(raw) == "null" {
-		maps.Copy(c.Attrs, c.body)
+		for key, raw := range c.body {
+			guessed := c.Params[key]
+			// Text that looks like JSON stays text, such as a workflow.
+			if a := res.kind.attr(key); a != nil && (a.typ == text || a.typ == longText) && string(guessed) != "null" {
+				guessed = raw
+			}
+			c.Attrs[key] = guessed
+		}
 		for _, param := range slices.Concat(boolParams, []string{"select", "replace_files", "alt", "cluster_id", "uuid_prefix", "filters", "_profile", name}) {
 			delete(c.Attrs, param)
 		}

@@ -89,7 +89,7 @@ var dataKinds = []*kind{
 			{name: "description", typ: text, doc: "Text for people, in HTML."},
 			{name: "group_class", typ: text, null: "", column: true, doc: "project, role or filter."},
 			{name: "properties", typ: hash, null: map[string]any{}, doc: "What users say about it, by key."},
-			{name: "frozen_by_uuid", typ: text, doc: "Taken and shown, without effect on this server."},
+			{name: "frozen_by_uuid", typ: text, doc: "Who has frozen the project, which nobody can change then."},
 		}, trashAttrs),
 	},
 	{

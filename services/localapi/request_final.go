@@ -36,10 +36,9 @@ func (s *Server) finishRequest(tx *Tx, request, container Record) error {
 }
 
 // saveResults makes the collections of a request whose container has ended,
-// unless they would lie in the trash.
+// unless its project takes nothing.
 func (s *Server) saveResults(tx *Tx, request, container Record) error {
-	trashed, err := tx.trashedProjects()
-	if err != nil || contains(trashed, request["owner_uuid"]) {
+	if nothing, err := tx.takesNothing(request["owner_uuid"]); err != nil || nothing {
 		return err
 	}
 	if err := s.mergeLog(tx, request, container, true); err != nil {
@@ -85,8 +84,11 @@ func (s *Server) saveLogs(tx *Tx, container Record) error {
 }
 
 // mergeLog adds the log of a container, if it has any, to the log collection
-// of a request; top: at the top level as well.
+// of a request, if its project takes anything; top: at the top level as well.
 func (s *Server) mergeLog(tx *Tx, request, container Record, top bool) error {
+	if nothing, err := tx.takesNothing(request["owner_uuid"]); err != nil || nothing {
+		return err
+	}
 	log, err := contentBy(tx, container["log"])
 	if err != nil || log == nil {
 		return err

@@ -27,6 +27,7 @@ import (
 // mounts are a container's mounts as folders and files on this machine.
 type mounts struct {
 	dir            string // temporary folder for all of them
+	made           int    // files and folders in it
 	output         string // the folder behind output_path
 	binds          []engine.Bind
 	stdin          io.Reader
@@ -58,7 +59,8 @@ func prepareMounts(ctx context.Context, s *builtinrun.Session, dir string) (*mou
 }
 
 func (m *mounts) prepare(ctx context.Context, s *builtinrun.Session, target string, mount arvados.Mount) error {
-	host := filepath.Join(m.dir, fmt.Sprint(len(m.binds)))
+	host := filepath.Join(m.dir, fmt.Sprint(m.made))
+	m.made++
 	bind := engine.Bind{Host: host, Container: target, ReadOnly: !mount.Writable}
 	switch mount.Kind {
 	case "tmp":
@@ -84,6 +86,14 @@ func (m *mounts) prepare(ctx context.Context, s *builtinrun.Session, target stri
 			}
 		}
 		bind.Host = filepath.Join(host, filepath.FromSlash(path.Clean("/"+mount.Path)))
+		if target == "stdin" {
+			f, err := os.Open(bind.Host)
+			if err != nil {
+				return err
+			}
+			m.stdin, m.open = f, append(m.open, f)
+			return nil
+		}
 	case "json", "text":
 		content, ok := mount.Content.(string)
 		if mount.Kind == "json" || !ok {
@@ -105,6 +115,16 @@ func (m *mounts) prepare(ctx context.Context, s *builtinrun.Session, target stri
 	default: // "keep", and what newer servers may know: ignored, as crunch-run does
 		return nil
 	}
+	_, secret := s.Secrets[target]
+	if rel, ok := below(target, s.Container.OutputPath); ok && m.output != "" && !secret {
+		// Part of the output: it is put there, not mounted over it. Secrets
+		// are not, and must not get into Keep.
+		inside := filepath.Join(m.output, filepath.FromSlash(rel))
+		if err := os.MkdirAll(filepath.Dir(inside), 0777); err != nil {
+			return err
+		}
+		return os.Rename(bind.Host, inside)
+	}
 	m.binds = append(m.binds, bind)
 	if target == s.Container.OutputPath {
 		m.output = bind.Host
@@ -114,7 +134,7 @@ func (m *mounts) prepare(ctx context.Context, s *builtinrun.Session, target stri
 
 // redirect sends stdout or stderr to a file below the output path.
 func (m *mounts) redirect(s *builtinrun.Session, target, file string) error {
-	rel, ok := strings.CutPrefix(path.Clean(file), path.Clean(s.Container.OutputPath)+"/")
+	rel, ok := below(file, s.Container.OutputPath)
 	if !ok || m.output == "" {
 		return fmt.Errorf("%s is not below the output path", file)
 	}
@@ -137,6 +157,11 @@ func (m *mounts) redirect(s *builtinrun.Session, target, file string) error {
 		m.stderr = f
 	}
 	return nil
+}
+
+// below is the path of something in a folder, relative to that.
+func below(name, dir string) (rel string, ok bool) {
+	return strings.CutPrefix(path.Clean(name), path.Clean(dir)+"/")
 }
 
 func (m *mounts) close() {
