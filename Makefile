@@ -10,7 +10,7 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 all: ## build every program into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ $(PROGRAMS:%=./cmd/%)
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/ $(PROGRAMS:%=./cmd/%)
 
 demo: all ## see it work: an embedded cluster pulls an image, builds another upon it and runs both (IMAGE=alpine:3.22 takes that one)
 	build/need-engine
@@ -21,6 +21,7 @@ demo: all ## see it work: an embedded cluster pulls an image, builds another upo
 test: lint ## install what the tests need (Debian, as root), then run all of them
 	build/need-test-tools
 	build/need-engine
+	build/need-jobs-image
 	build/need-second-engine
 	go test -race -p 1 -timeout 40m ./... # one package at a time: several use the same engines
 

@@ -178,8 +178,11 @@ api = arvados.api('v1')
 me = api.users().current().execute()
 found = api.collections().list(filters=[['name', '=', 'put by arv-put']], select=['uuid', 'owner_uuid']).execute()
 print(found['items_available'], found['items'][0]['owner_uuid'] == me['uuid'], me['is_admin'])
+home = api.groups().contents(uuid=me['uuid'], filters=[['name', '=', 'put by arv-put']], include='owner_uuid').execute()
+print(home['items'][0]['kind'], home['included'][0]['uuid'] == me['uuid'])
+print(len(list(arvados.util.keyset_list_all(api.collections().list, filters=[['owner_uuid', '=', me['uuid']]]))))
 `)
-	c.Check(string(out), check.Equals, "1 True False\n")
+	c.Check(string(out), check.Equals, "1 True False\narvados#collection True\n2\n")
 }
 
 func (s *suite) TestUsage(c *check.C) {
