@@ -9,24 +9,26 @@
 // What has to be fetched or built is submitted as a container request and
 // followed; nothing of it happens here. The package talks to the API server and
 // to Keep with the user's own token, to a registry to learn what a tag means,
-// and to no engine. It never removes anything, and shows no token, password or
-// secret.
+// and to an engine only to push what that has. It never removes anything, and
+// shows no token, password or secret.
 package arvdocker
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/keepfile/keepaccess"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
 	"git.arvados.org/arvados.git/sdk/go/keepclient"
 )
 
@@ -37,6 +39,10 @@ type Program struct {
 	Stdin  io.Reader
 	Stdout io.Writer // what was asked for
 	Stderr io.Writer // progress, logs, errors
+	// Project, from ARVADOS_PROJECT_UUID, is where requests and images go if
+	// the command line does not say; "" is the project of the container that
+	// this runs in, or the user's home if it runs in none.
+	Project string
 	// Terminal: somebody watches Stderr on a terminal, where a line can be
 	// written over.
 	Terminal bool
@@ -49,40 +55,66 @@ type Program struct {
 type session struct {
 	*Program
 	*status
-	user arvados.User
+	user         arvados.User
+	byProperties *bool // see resolvesByProperties; nil until somebody wants to know
 }
 
 // answerTime is how long the API server may take to answer at all. Later requests
 // may take as long as Program.API lets them.
 const answerTime = 15 * time.Second
 
+// projectVariable is where Program.Project comes from.
+const projectVariable = "ARVADOS_PROJECT_UUID"
+
 const settingsHint = "set it in the environment or in ~/.config/arvados/settings.conf; Workbench shows it under \"Get API token\""
 
 // connect sees whether the settings lead to an API server that knows the user.
 func (p *Program) connect(ctx context.Context) (*session, error) {
+	if err := p.checkSettings(); err != nil {
+		return nil, err
+	}
+	s := p.newSession()
+	return s, s.identify(ctx)
+}
+
+func (p *Program) checkSettings() error {
 	for _, setting := range []struct{ name, value string }{
 		{"ARVADOS_API_HOST", p.API.APIHost},
 		{"ARVADOS_API_TOKEN", p.API.AuthToken},
 	} {
 		if setting.value == "" {
-			return nil, wrong(setting.name, errors.New("it is not set"), settingsHint)
+			return wrong(setting.name, errors.New("it is not set"), settingsHint)
 		}
 	}
-	s := &session{Program: p, status: newStatus(p.Stderr, p.Terminal)}
-	first := &arvados.Client{
-		Client:     p.API.Client,
-		Scheme:     p.API.Scheme,
-		APIHost:    p.API.APIHost,
-		AuthToken:  p.API.AuthToken,
-		Insecure:   p.API.Insecure,
-		SendHeader: p.API.SendHeader,
-		Timeout:    min(p.API.Timeout, answerTime),
+	return nil
+}
+
+// newSession is a session that does not know yet who the user is.
+func (p *Program) newSession() *session {
+	return &session{Program: p, status: newStatus(p.Stderr, p.Terminal)}
+}
+
+// first is the client for the first request to a server, which has to answer
+// soon.
+func (s *session) first() *arvados.Client {
+	return &arvados.Client{
+		Client:     s.API.Client,
+		Scheme:     s.API.Scheme,
+		APIHost:    s.API.APIHost,
+		AuthToken:  s.API.AuthToken,
+		Insecure:   s.API.Insecure,
+		SendHeader: s.API.SendHeader,
+		Timeout:    min(s.API.Timeout, answerTime),
 	}
-	err := s.callBy(ctx, first, &s.user, http.MethodGet, "users/current", nil)
+}
+
+// identify asks the API server who the user is.
+func (s *session) identify(ctx context.Context) error {
+	err := s.callBy(ctx, s.first(), &s.user, http.MethodGet, "users/current", nil)
 	if err == nil && !arvados.UUIDMatch(s.user.UUID) {
 		err = s.notArvados(errors.New("it does not say who the user is"))
 	}
-	return s, err
+	return err
 }
 
 // call is one request to the API server. path is relative to arvados/v1.
@@ -91,13 +123,19 @@ func (s *session) call(ctx context.Context, dst interface{}, method, path string
 }
 
 func (s *session) callBy(ctx context.Context, client *arvados.Client, dst interface{}, method, path string, params interface{}) error {
-	err := client.RequestAndDecodeContext(ctx, dst, method, "arvados/v1/"+path, nil, params)
+	return s.explain(method, path, client.RequestAndDecodeContext(ctx, dst, method, "arvados/v1/"+path, nil, params))
+}
+
+// explain says of an error of the API server what the user can do; nil stays nil.
+func (s *session) explain(method, path string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var refused *arvados.TransactionError
 	var unreachable *url.Error
 	var syntax *json.SyntaxError
+	var shape *json.UnmarshalTypeError
+	var certificate *tls.CertificateVerificationError
 	e := &fault.Error{Op: method, Side: fault.API, Subject: path + " of " + s.API.APIHost, Err: err}
 	switch {
 	case errors.As(err, &refused):
@@ -112,6 +150,13 @@ func (s *session) callBy(ctx context.Context, client *arvados.Client, dst interf
 		}
 	case errors.As(err, &syntax):
 		return s.notArvados(errors.New("its answer is not JSON"))
+	case errors.As(err, &shape):
+		return s.notArvados(errors.New("its answer has another form"))
+	case errors.As(err, &certificate):
+		e.Op, e.Subject = "trust the API server", s.API.APIHost
+		e.Hint = "have your administrator's certificate authority installed here, or correct ARVADOS_API_HOST; ARVADOS_API_HOST_INSECURE=1 does without the check, for tests"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return s.notArvados(errors.New("it speaks HTTP without TLS on this port"))
 	case errors.As(err, &unreachable):
 		e.Op, e.Subject, e.Transient = "reach the API server", s.API.APIHost, true
 		e.Hint = "check ARVADOS_API_HOST and the network"
@@ -124,34 +169,9 @@ func (s *session) notArvados(err error) error {
 		Hint: "ARVADOS_API_HOST names a server that does not answer as an Arvados API server does"}
 }
 
-// keep is Keep as the user sees it. The SDK asks the API server for the services
-// without a context; Ctrl-C must not wait for that.
+// keep is Keep as the user sees it.
 func (s *session) keep(ctx context.Context) (*keepclient.KeepClient, error) {
-	type answer struct {
-		kc  *keepclient.KeepClient
-		err error
-	}
-	found := make(chan answer, 1)
-	go func() {
-		arv, err := arvadosclient.New(s.API)
-		if err != nil {
-			found <- answer{nil, err}
-			return
-		}
-		kc, err := keepclient.MakeKeepClient(arv)
-		found <- answer{kc, err}
-	}()
-	var got answer
-	select {
-	case got = <-found:
-	case <-ctx.Done():
-		got.err = context.Cause(ctx)
-	}
-	if got.err != nil {
-		return nil, &fault.Error{Op: "find services", Side: fault.Keep, Subject: s.API.APIHost, Err: got.err, Transient: true}
-	}
-	got.kc.DiskCacheSize = keepclient.DiskCacheDisabled // blocks are used once
-	return got.kc, nil
+	return keepaccess.Open(ctx, s.API)
 }
 
 // resolve finds the image that the user means.
@@ -173,27 +193,78 @@ func (s *session) resolve(ctx context.Context, name string) (dockerimage.Resolve
 	return found, nil
 }
 
-// checkProject sees whether a project is there and can get something; "" is the
-// user's home.
+// checkProject is ownerOf, and sees whether the project is there and can get
+// something.
 func (s *session) checkProject(ctx context.Context, uuid string) (owner string, err error) {
+	owner, field, err := s.ownerOf(ctx, uuid)
+	if err != nil {
+		return "", err
+	}
+	return owner, s.checkOwner(ctx, owner, field)
+}
+
+// ownerOf is whom images and requests belong to, by the UUID of a project; "" is
+// Program.Project, else the project of the container that this runs in, else the
+// user's home. field is what has named the project and may be wrong, if anything
+// has.
+func (s *session) ownerOf(ctx context.Context, uuid string) (owner, field string, err error) {
+	field = "--project"
 	if uuid == "" {
-		return s.user.UUID, nil
+		field, uuid = projectVariable, s.Project
+	}
+	if uuid == "" {
+		owner, err = s.ownerHere(ctx)
+		return owner, "", err
 	}
 	if !arvados.UUIDMatch(uuid) || uuid[6:11] != "j7d0g" {
-		return "", wrong("--project", fmt.Errorf("%q is not the UUID of a project", uuid), "write one as in zzzzz-j7d0g-0123456789abcde")
+		return "", field, wrong(field, fmt.Errorf("%q is not the UUID of a project", uuid), "write one as in zzzzz-j7d0g-0123456789abcde")
+	}
+	return uuid, field, nil
+}
+
+// checkOwner sees whether the project that field names can get something.
+func (s *session) checkOwner(ctx context.Context, uuid, field string) error {
+	if field == "" {
+		return nil
 	}
 	var project arvados.Group
-	err = s.call(ctx, &project, http.MethodGet, "groups/"+uuid, nil)
+	err := s.call(ctx, &project, http.MethodGet, "groups/"+uuid, nil)
 	var refused *arvados.TransactionError
 	switch {
 	case errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound:
-		return "", wrong("--project", fmt.Errorf("there is no project %s that you can read", uuid), "correct the UUID, or have the project shared with you")
+		return wrong(field, fmt.Errorf("there is no project %s that you can read", uuid), "correct the UUID, or have the project shared with you")
 	case err != nil:
-		return "", err
+		return err
+	case project.GroupClass != "project":
+		return wrong(field, fmt.Errorf("%s (%s) is a %s, no project", uuid, project.Name, project.GroupClass), "name a project")
 	case project.FrozenByUUID != "":
-		return "", wrong("--project", fmt.Errorf("project %s (%s) is frozen", uuid, project.Name), "name another project, or have it unfrozen")
+		return wrong(field, fmt.Errorf("project %s (%s) is frozen", uuid, project.Name), "name another project, or have it unfrozen")
+	case !project.CanWrite:
+		return wrong(field, fmt.Errorf("you may not write to project %s (%s)", uuid, project.Name),
+			"name another project, or have this one shared with you for writing; if a project that it lies in is frozen, have that unfrozen")
 	}
-	return uuid, nil
+	return nil
+}
+
+// ownerHere owns the request of the container that this runs in; where there is
+// none, it is the user.
+func (s *session) ownerHere(ctx context.Context) (string, error) {
+	// The token of a container is v2/UUID/SECRET/CONTAINER.
+	parts := strings.Split(s.API.AuthToken, "/")
+	if len(parts) != 4 || !arvados.UUIDMatch(parts[3]) {
+		return s.user.UUID, nil
+	}
+	limit := 1
+	var list arvados.ContainerRequestList
+	err := s.call(ctx, &list, http.MethodGet, "container_requests", arvados.ResourceListParams{
+		Filters: []arvados.Filter{{Attr: "container_uuid", Operator: "=", Operand: parts[3]}},
+		Select:  []string{"uuid", "owner_uuid"},
+		Order:   "created_at", Limit: &limit, Count: "none", // the first one; others reuse its container
+	})
+	if err != nil || len(list.Items) == 0 { // the request may have been removed meanwhile
+		return s.user.UUID, err
+	}
+	return list.Items[0].OwnerUUID, nil
 }
 
 // wrong is the error of something that the user has to change.

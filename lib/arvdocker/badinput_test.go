@@ -147,7 +147,7 @@ func (s *badInputSuite) TestProjects(c *check.C) {
 	}), check.IsNil)
 	a := s.callWith(c, call{}, "pull", "--project", project.UUID, "127.0.0.1:1/x")
 	c.Check(a.code, check.Equals, 1)
-	c.Check(a.err, check.Matches, `.*there is no project .* that you can read.*\n`)
+	c.Check(a.err, check.Matches, `(?s).*there is no project .* that you can read.*\n`)
 
 	s.refuse = func(r *http.Request) int {
 		if r.Method == http.MethodPost {

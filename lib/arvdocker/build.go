@@ -151,7 +151,20 @@ func (s *session) build(ctx context.Context, from string, b *buildFlags, words [
 	mounts := attrs{}
 	switch {
 	case from == "-":
-		return nil, wrong("context", errors.New("it cannot come from standard input"), "name a folder; the Dockerfile alone can: --file - FOLDER")
+		return nil, wrong("context", errors.New("it cannot come from standard input"), "name a folder or keep:PDH; the Dockerfile alone can: --file - FOLDER")
+	case strings.HasPrefix(from, keepScheme) && b.file == "-":
+		text, err := readRecipe(b.file, s.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		pdh, sub, _ := strings.Cut(strings.TrimPrefix(from, keepScheme), "/")
+		mount := attrs{"kind": "collection", "portable_data_hash": pdh}
+		if sub != "" {
+			mount["path"] = sub
+		}
+		mounts[contextMount] = mount
+		mounts[recipeMount] = attrs{"kind": "text", "content": text}
+		words = append(words, "--file", recipeMount, contextMount)
 	case strings.HasPrefix(from, keepScheme), buildcontext.IsGitURL(from):
 		if b.file != "" {
 			words = append(words, "--file", b.file)
@@ -177,6 +190,7 @@ func (s *session) build(ctx context.Context, from string, b *buildFlags, words [
 	if err != nil {
 		return nil, err
 	}
+	request["description"] = describeBuild(len(secrets) > 0 || credentials != nil)
 	return s.submit(ctx, request, f)
 }
 

@@ -156,6 +156,20 @@ func (s *buildSuite) TestOtherContexts(c *check.C) {
 	}
 }
 
+// A Dockerfile of one's own for files in Keep goes with the request.
+func (s *buildSuite) TestDockerfileBesideACollection(c *check.C) {
+	const pdh = "d41d8cd98f00b204e9800998ecf8427e+0"
+	for _, trial := range []struct{ from, path string }{{"keep:" + pdh, ""}, {"keep:" + pdh + "/a/b", "a/b"}} {
+		a := s.callWith(c, call{stdin: strings.NewReader("FROM scratch\n")}, "build", "--dry-run", "--file", "-", trial.from)
+		c.Assert(a.code, check.Equals, 0, check.Commentf("%s", a.err))
+		var cr arvados.ContainerRequest
+		c.Assert(json.Unmarshal([]byte(a.out), &cr), check.IsNil)
+		c.Check(cr.Command, check.DeepEquals, []string{"docker", "build", "--file", recipeMount, contextMount})
+		c.Check(cr.Mounts[recipeMount], check.DeepEquals, arvados.Mount{Kind: "text", Content: "FROM scratch\n"})
+		c.Check(cr.Mounts[contextMount], check.DeepEquals, arvados.Mount{Kind: "collection", PortableDataHash: pdh, Path: trial.path})
+	}
+}
+
 // What becomes of a folder in Keep.
 func (s *buildSuite) TestPack(c *check.C) {
 	dir := s.folder(c, map[string]string{"a/file": "content", "a/empty": "", "b/c/file": "more", "x y:z": "odd name"})

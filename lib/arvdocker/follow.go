@@ -32,6 +32,7 @@ type follower struct {
 	*session
 	request   arvados.ContainerRequest
 	container arvados.Container
+	joined    bool // another program has made the request
 	quiet     bool
 
 	keepClient *keepclient.KeepClient // nil until there is a log to read
@@ -41,7 +42,8 @@ type follower struct {
 }
 
 // run returns the request when it is final and has succeeded. When ctx ends, it
-// cancels the request.
+// cancels the request, unless another program waits for it. If that one has
+// given the request up, the error is errGivenUp.
 func (f *follower) run(ctx context.Context) (*follower, error) {
 	f.tell("container request %s", f.request.UUID)
 	interval := f.Poll
@@ -58,6 +60,8 @@ func (f *follower) run(ctx context.Context) (*follower, error) {
 		case ctx.Err() != nil:
 			f.cancel(ctx)
 			return nil, context.Cause(ctx)
+		case err == nil && f.givenUp():
+			return nil, errGivenUp
 		case err == nil && f.request.State == arvados.ContainerRequestStateFinal:
 			return f, f.verdict()
 		case err == nil:
@@ -184,15 +188,21 @@ func (f *follower) showFile(ctx context.Context, file keepfile.File) error {
 
 // cancel gives the request up, although ctx is over.
 func (f *follower) cancel(ctx context.Context) {
-	ctx, end := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
-	defer end()
-	err := f.call(ctx, nil, http.MethodPut, "container_requests/"+f.request.UUID,
-		attrs{"container_request": attrs{"priority": 0}})
-	if err != nil {
+	if f.joined {
+		f.say("container request %s goes on: another program waits for it", f.request.UUID)
+		return
+	}
+	if err := f.withdraw(ctx, f.request.UUID); err != nil {
 		f.say("container request %s could not be cancelled, and goes on: %v", f.request.UUID, err)
 		return
 	}
 	f.say("container request %s is cancelled", f.request.UUID)
+}
+
+// givenUp reports whether another program has made the request and wants it no
+// more. A request that has succeeded before that is as good as any.
+func (f *follower) givenUp() bool {
+	return f.joined && f.request.Priority == 0 && f.verdict() != nil
 }
 
 // verdict is nil if the container has done what it was for.

@@ -75,7 +75,7 @@ func (s *keptSuite) TestImages(c *check.C) {
 // More images than a page has: each once, the newest first.
 func (s *keptSuite) TestManyImages(c *check.C) {
 	var made []string
-	for i := range 2*pageSize + 3 {
+	for i := range 4*firstPage + 3 {
 		var coll arvados.Collection
 		c.Assert(s.user.RequestAndDecode(&coll, "POST", "arvados/v1/collections", nil, attrs{"collection": attrs{
 			"properties": attrs{keyMarker: "1", keyRepoTag: fmt.Sprintf("many:%d", i)},
@@ -226,4 +226,20 @@ func (s *keptSuite) TestVerify(c *check.C) {
 		c.Check(a.out, check.Matches, bad+`: `+trial.want+`\n`)
 		c.Check(a.err, check.Matches, `(?s).*arv-docker: request: verify `+name+`:1: 1 things are wrong with it \(do not run it; store the image again\)\n`)
 	}
+}
+
+// Whoever watches on a terminal sees how far it is.
+func (s *keptSuite) TestProgress(c *check.C) {
+	s.store(c, randomimage.New(1, 4096), nil, "lab/tool:1")
+	file := filepath.Join(c.MkDir(), "image.tar")
+	var shown bytes.Buffer
+	p := &Program{API: s.UserClient("user"), Stdout: io.Discard, Stderr: &shown, Terminal: true}
+	c.Check(p.Run(s.ctx, []string{"save", "-o", file, "lab/tool:1"}), check.Equals, 0)
+	c.Check(shown.String(), check.Matches, `saved \[=* *\]  +\d+%  .* of .*\r\x1b\[K`)
+	shown.Reset()
+	c.Check(p.Run(s.ctx, []string{"load", file}), check.Equals, 0)
+	c.Check(shown.String(), check.Matches, `stored \[=* *\]  +\d+%  .* of .*\r\x1b\[K`)
+	shown.Reset()
+	c.Check(p.Run(s.ctx, []string{"load", "-q", file}), check.Equals, 0)
+	c.Check(shown.String(), check.Equals, "")
 }

@@ -17,9 +17,14 @@ import (
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
-// pageSize is how many records are asked for at a time: few enough that the
-// first line comes at once.
-const pageSize = 200
+// How many records are asked for at a time: few at first, so that the first line
+// comes at once, then twice as many with each page, up to what API servers give;
+// of links up to fewer, since the images that they name are asked for, too.
+const (
+	firstPage = 50
+	pageSize  = 1000
+	linkPage  = 200
+)
 
 // Classes of links that say that a collection is an image, and the property of
 // theirs that tells when it was made.
@@ -43,13 +48,20 @@ type listedImage struct {
 // duplicates.
 func (s *session) list(ctx context.Context, want wanted) iter.Seq2[listedImage, error] {
 	return func(yield func(listedImage, error) bool) {
-		byMarker, stop := iter.Pull2(s.byProperty(ctx, keyMarker, want))
-		defer stop()
-		byName, stop := iter.Pull2(s.byProperty(ctx, keyRepoTag, want))
-		defer stop()
-		byLink, stop := iter.Pull2(s.byLinks(ctx, want))
-		defer stop()
-		pulls := []func() (listedImage, error, bool){byMarker, byName, byLink}
+		ctx, cancel := context.WithCancel(ctx)
+		var pulls []func() (listedImage, error, bool)
+		for _, images := range []iter.Seq2[listedImage, error]{
+			s.byProperty(ctx, want, arvados.Filter{Attr: "properties." + keyMarker, Operator: "exists", Operand: true}),
+			// Of other programs.
+			s.byProperty(ctx, want, arvados.Filter{Attr: "properties." + keyRepoTag, Operator: "exists", Operand: true},
+				arvados.Filter{Attr: "properties." + keyMarker, Operator: "exists", Operand: false}),
+			s.byLinks(ctx, want),
+		} {
+			next, stop := ahead(images)
+			defer stop()
+			pulls = append(pulls, next)
+		}
+		defer cancel() // before they stop, which would wait for answers
 		heads := make([]listedImage, len(pulls))
 		next := func(i int) error {
 			image, err, ok := pulls[i]()
@@ -95,14 +107,39 @@ func (s *session) list(ctx context.Context, want wanted) iter.Seq2[listedImage, 
 // which is large.
 var collectionAttrs = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "file_size_total", "properties"}
 
-// byProperty are the collections that have a property.
-func (s *session) byProperty(ctx context.Context, key string, want wanted) iter.Seq2[listedImage, error] {
-	filters := []arvados.Filter{{Attr: "properties." + key, Operator: "exists", Operand: true}}
+// ahead is iter.Pull2 of what is collected meanwhile: all lists are asked for at
+// the same time, and the next page while one is printed.
+func ahead(images iter.Seq2[listedImage, error]) (next func() (listedImage, error, bool), stop func()) {
+	type item struct {
+		image listedImage
+		err   error
+	}
+	items, done, ended := make(chan item), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(items)
+		for image, err := range images {
+			select {
+			case items <- item{image, err}:
+			case <-done:
+				return
+			}
+		}
+	}()
+	next = func() (listedImage, error, bool) {
+		got, ok := <-items
+		return got.image, got.err, ok
+	}
+	return next, func() { close(done); <-ended }
+}
+
+// byProperty are the collections that the filters for properties let through.
+func (s *session) byProperty(ctx context.Context, want wanted, filters ...arvados.Filter) iter.Seq2[listedImage, error] {
 	if want.repoTag != "" {
 		filters = append(filters, arvados.Filter{Attr: "properties." + keyRepoTag, Operator: "contains", Operand: want.repoTag})
 	}
 	return func(yield func(listedImage, error) bool) {
-		pages(ctx, func(limit *int, offset int) (n, most int, goOn bool) {
+		pages(ctx, pageSize, func(limit *int, offset int) (n, most int, goOn bool) {
 			var list arvados.CollectionList
 			err := s.call(ctx, &list, http.MethodGet, "collections", arvados.ResourceListParams{
 				Filters: filters, Select: collectionAttrs, Order: "created_at desc", Limit: limit, Offset: offset, Count: "none",
@@ -132,7 +169,7 @@ func (s *session) byLinks(ctx context.Context, want wanted) iter.Seq2[listedImag
 	}
 	return func(yield func(listedImage, error) bool) {
 		seen := map[string]bool{}
-		pages(ctx, func(limit *int, offset int) (n, most int, goOn bool) {
+		pages(ctx, linkPage, func(limit *int, offset int) (n, most int, goOn bool) {
 			var list arvados.LinkList
 			err := s.call(ctx, &list, http.MethodGet, "links", arvados.ResourceListParams{
 				Filters: filters,
@@ -157,10 +194,10 @@ func (s *session) byLinks(ctx context.Context, want wanted) iter.Seq2[listedImag
 	}
 }
 
-// pages calls read with one offset after the other until it has read all.
-func pages(ctx context.Context, read func(limit *int, offset int) (n, most int, goOn bool)) {
-	limit := pageSize
-	for offset := 0; ctx.Err() == nil; {
+// pages calls read with one offset after the other until it has read all, the
+// largest number of records at a time in the end.
+func pages(ctx context.Context, largest int, read func(limit *int, offset int) (n, most int, goOn bool)) {
+	for offset, limit := 0, firstPage; ctx.Err() == nil; limit = min(2*limit, largest) {
 		n, most, goOn := read(&limit, offset)
 		if most > 0 && most < limit { // the server gives no more at a time
 			limit = most

@@ -6,17 +6,14 @@ package arvdocker
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
-	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/dockerimage"
-	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"github.com/spf13/cobra"
 )
@@ -46,20 +43,23 @@ The image gets the names that the file has, and those given with --tag.`,
 			if err := checkLinks(flags.links); err != nil {
 				return err
 			}
-			in := p.Stdin
+			in, size := p.Stdin, int64(0)
 			if args[0] != "-" {
 				file, err := os.Open(args[0])
 				if err != nil {
 					return wrong("FILE", err, "name a tar file that you can read, or - for standard input")
 				}
 				defer file.Close()
+				if info, err := file.Stat(); err == nil {
+					size = info.Size() // 0 of a pipe
+				}
 				in = file
 			}
 			s, err := p.connect(ctx)
 			if err != nil {
 				return err
 			}
-			r, err := s.load(ctx, in, names, &flags)
+			r, err := s.load(ctx, in, size, names, &flags)
 			if err != nil {
 				return err
 			}
@@ -67,13 +67,11 @@ The image gets the names that the file has, and those given with --tag.`,
 		},
 	}
 	cmd.Flags().StringArrayVarP(&flags.tags, "tag", "t", nil, "name:tag for the image, besides those in the file (several times)")
-	cmd.Flags().StringVar(&flags.project, "project", "", "UUID of the project for the image (default: your home)")
-	cmd.Flags().BoolVarP(&flags.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")
-	cmd.Flags().BoolVar(&flags.json, "json", false, "print the collection as JSON")
-	addLinksFlag(cmd, &flags.links)
+	flags.add(cmd)
 	return cmd
 }
 
+// loadFlags are the flags of commands that bring an image into Keep from here.
 type loadFlags struct {
 	tags        []string
 	project     string
@@ -81,9 +79,17 @@ type loadFlags struct {
 	quiet, json bool
 }
 
+func (f *loadFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.project, "project", "", "UUID of the project for the image (default: your home)")
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print the collection as JSON")
+	addLinksFlag(cmd, &f.links)
+}
+
 // load stores the image in an archive, and makes its collection if the owner has
-// none of it.
-func (s *session) load(ctx context.Context, in io.Reader, names []string, f *loadFlags) (*result, error) {
+// none of it. size is that of the archive, 0 if it is not known. The image gets
+// names and those in the archive.
+func (s *session) load(ctx context.Context, in io.Reader, size int64, names []string, f *loadFlags) (*result, error) {
 	owner, err := s.checkProject(ctx, f.project)
 	if err != nil {
 		return nil, err
@@ -95,13 +101,14 @@ func (s *session) load(ctx context.Context, in io.Reader, names []string, f *loa
 	defer s.done()
 	saver := &dockerimage.Saver{API: s.API, Keep: kc, Owner: owner, Blocks: dockerimage.BlocksInFlight()}
 	if !f.quiet {
-		saver.Progress = func(p dockerimage.Progress) { s.now("stored " + builtin.Size(p.Done)) }
+		show := s.transfer("stored")
+		in = &counter{r: in, count: func(n int64) { show(n, size) }}
 	}
-	saved, inside, err := saveArchive(ctx, saver, in)
+	saved, err := saver.SaveArchive(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	for _, text := range inside {
+	for _, text := range saved.RepoTags {
 		name, err := tagOf("name in the file", text)
 		if err != nil {
 			s.say("the name %q in the file is left out: %v", text, err)
@@ -111,63 +118,36 @@ func (s *session) load(ctx context.Context, in io.Reader, names []string, f *loa
 			names = append(names, name)
 		}
 	}
+	return s.keepImage(ctx, owner, saved.ManifestText, saved.Properties(names, time.Now()), f.links)
+}
+
+// keepImage makes the collection of a stored image, or gives the names to the one
+// that the owner has.
+func (s *session) keepImage(ctx context.Context, owner, manifest string, properties dockerimage.Properties, links string) (*result, error) {
 	coll, err := s.findImage(ctx,
 		arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner},
-		arvados.Filter{Attr: "portable_data_hash", Operator: "=", Operand: saved.PDH})
+		arvados.Filter{Attr: "portable_data_hash", Operator: "=", Operand: properties.PDH})
 	if err != nil {
 		return nil, err
 	}
 	if coll != nil {
-		err := s.addNames(ctx, coll, names, f.links)
+		err := s.addNames(ctx, coll, properties.RepoTags, links)
 		r := newResult(*coll)
 		r.Existed = true
 		return r, err
 	}
-	coll = &arvados.Collection{}
-	title := saved.ConfigDigest
-	if len(names) > 0 {
-		title = names[0] + " " + title
+	title := properties.Hash
+	if len(properties.RepoTags) > 0 {
+		title = properties.RepoTags[0] + " " + title
 	}
-	err = s.call(ctx, coll, http.MethodPost, "collections", attrs{
-		"collection": attrs{
-			"owner_uuid":    owner,
-			"name":          "Docker image " + title,
-			"manifest_text": saved.ManifestText,
-			"properties":    saved.Properties(names, time.Now()).Map(),
-		},
-		"ensure_unique_name": true,
+	coll, err = s.writeImage(ctx, http.MethodPost, "collections", attrs{
+		"owner_uuid":    owner,
+		"name":          "Docker image " + strings.ReplaceAll(title, "/", " "), // which servers refuse
+		"manifest_text": manifest,
+		"properties":    properties.Map(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return newResult(*coll), s.writeLinks(ctx, *coll, f.links)
-}
-
-// saveArchive stores an archive, and finds the names in it, which a Saver takes
-// no notice of.
-func saveArchive(ctx context.Context, saver *dockerimage.Saver, in io.Reader) (saved *dockerimage.Saved, names []string, err error) {
-	r, w := io.Pipe()
-	scanned := make(chan []string, 1)
-	go func() {
-		// What is wrong with the archive, the Saver says.
-		archive, err := imagetar.ScanArchive(r, hashSink{})
-		if err != nil {
-			archive.RepoTags = nil
-			_, _ = io.Copy(io.Discard, r) // the Saver must not wait for us
-		}
-		scanned <- archive.RepoTags
-	}()
-	saved, err = saver.SaveArchive(ctx, io.TeeReader(in, w))
-	w.CloseWithError(err) // nil ends it well
-	return saved, <-scanned, err
-}
-
-// hashSink looks at layers without keeping them.
-type hashSink struct{}
-
-// Blob implements imagetar.BlobSink.
-func (hashSink) Blob(_ string, _ int64, r io.Reader) (imagetar.BlobInfo, error) {
-	hash := sha256.New()
-	n, err := io.Copy(hash, r)
-	return imagetar.BlobInfo{Digest: fmt.Sprintf("sha256:%x", hash.Sum(nil)), Size: n}, err
+	return newResult(*coll), s.writeLinks(ctx, *coll, links)
 }

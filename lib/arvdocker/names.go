@@ -6,8 +6,8 @@ package arvdocker
 
 import (
 	"context"
+	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
@@ -20,21 +20,15 @@ const (
 	keyMarker  = "arv:docker-image"
 	keyRepoTag = "docker-image-repo-tag"
 	keyDigest  = "arv:docker-image-digest"
-	keyTagged  = "arv:docker-image-tagged"
-	keyTwin    = "arv:" + keyRepoTag // where the vocabulary refuses the plain one
+
+	keyPlatform = "arv:docker-image-platform"
+	// keyLinks says that the links of all names are there, or not needed.
+	keyLinks = "arv:docker-image-links"
 )
 
 // maxOwn is how many collections with one content are looked at: more of them
 // help only where some are damaged.
 const maxOwn = 10
-
-// findOwn finds an unchanged image collection of the owner with a property, the
-// newest, or nil. It is one request.
-func (s *session) findOwn(ctx context.Context, owner, key, value string) (*arvados.Collection, error) {
-	return s.findImage(ctx,
-		arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner},
-		arvados.Filter{Attr: "properties." + key, Operator: "contains", Operand: value})
-}
 
 // findImage finds the newest collection that the filters let through and that
 // can pass as an image, or nil.
@@ -52,11 +46,7 @@ func (s *session) findImage(ctx context.Context, filters ...arvados.Filter) (*ar
 		return nil, err
 	}
 	for _, coll := range list.Items {
-		found := dockerimage.Found{
-			UUID: coll.UUID, PDH: coll.PortableDataHash, ManifestText: coll.ManifestText,
-			Properties: dockerimage.ParseProperties(coll.Properties),
-		}
-		if found.Check() == nil {
+		if dockerimage.FoundIn(coll).Check() == nil {
 			return &coll, nil
 		}
 	}
@@ -70,33 +60,61 @@ func (s *session) collection(ctx context.Context, uuid string) (*arvados.Collect
 }
 
 // addNames gives an image collection names, besides those it has, and their
-// links. It does nothing if it has them all.
+// links. It asks for nothing if that has been done.
 func (s *session) addNames(ctx context.Context, coll *arvados.Collection, names []string, links string) error {
-	has := dockerimage.ParseProperties(coll.Properties).RepoTags
-	all := slices.Clone(has)
-	for _, name := range names {
-		if !slices.Contains(all, name) {
-			all = append(all, name)
-		}
-	}
-	if len(all) == len(has) {
+	properties, changed := dockerimage.WithNames(coll.Properties, names, time.Now())
+	if !changed && links == linksAuto && coll.Properties[keyLinks] != nil {
 		return nil
 	}
-	key := keyRepoTag
-	if coll.Properties[keyRepoTag] == nil && coll.Properties[keyTwin] != nil {
-		key = keyTwin
+	needed := s.needsLinks(ctx, links)
+	if changed {
+		if needed || links == linksNever {
+			delete(properties, keyLinks) // of the new names it would not be true
+		}
+		named, err := s.writeImage(ctx, http.MethodPut, "collections/"+coll.UUID, attrs{"properties": properties})
+		if err != nil {
+			return err
+		}
+		*coll = *named
 	}
-	properties := attrs{}
-	for name, value := range coll.Properties {
-		properties[name] = value
+	if !needed {
+		return nil
 	}
-	if properties[key] = all; len(all) == 1 {
-		properties[key] = all[0]
-	}
-	properties[keyTagged] = time.Now().UTC().Format(time.RFC3339Nano)
-	err := s.call(ctx, coll, http.MethodPut, "collections/"+coll.UUID, attrs{"collection": attrs{"properties": properties}})
-	if err != nil {
+	err := s.writeLinks(ctx, *coll, linksAlways)
+	switch {
+	case err == nil:
+		s.rememberLinks(ctx, coll.UUID, coll.Properties)
+	case changed:
 		return err
+	default: // somebody else's, most likely: it can be used all the same
+		s.say("%v", err)
 	}
-	return s.writeLinks(ctx, *coll, links)
+	return nil
+}
+
+// writeImage makes or changes an image collection, by the properties that the API
+// server's vocabulary lets pass.
+func (s *session) writeImage(ctx context.Context, method, path string, fields attrs) (*arvados.Collection, error) {
+	params := attrs{"collection": fields}
+	if method == http.MethodPost {
+		params["ensure_unique_name"] = true
+	}
+	coll := &arvados.Collection{}
+	err := s.call(ctx, coll, method, path, params)
+	if twins, ok := dockerimage.WithTwins(fields["properties"].(attrs), err); ok {
+		fields["properties"] = twins
+		err = s.call(ctx, coll, method, path, params)
+	}
+	return coll, err
+}
+
+// rememberLinks notes in a collection that its links are there, so that nobody
+// has to look for them again. Who may not write to it will have to.
+func (s *session) rememberLinks(ctx context.Context, uuid string, properties attrs) {
+	if properties[keyLinks] != nil {
+		return
+	}
+	properties = maps.Clone(properties)
+	properties[keyLinks] = "1"
+	_ = s.call(ctx, nil, http.MethodPut, "collections/"+uuid, attrs{"collection": attrs{"properties": properties}})
 }

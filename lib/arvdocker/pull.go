@@ -5,6 +5,7 @@
 package arvdocker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"git.arvados.org/arvados.git/lib/imageref"
 	"git.arvados.org/arvados.git/lib/imagesource/registry"
 	"git.arvados.org/arvados.git/lib/keepfile"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"github.com/spf13/cobra"
 )
 
@@ -68,9 +70,15 @@ here. If your home (or the project) has the image already, nothing is submitted.
 	return cmd
 }
 
-// pull finds the image in Keep, or submits the request that brings it there.
+// pull finds the image in Keep, or submits the request that brings it there. What
+// is there already costs as little as can be: what the tag means, of the registry,
+// and one list, of the API server.
 func (s *session) pull(ctx context.Context, ref imageref.Ref, platform string, f *requestFlags) (*result, error) {
-	owner, err := s.checkProject(ctx, f.project)
+	platforms, err := registry.Platforms(platform)
+	if err != nil {
+		return nil, err
+	}
+	owner, field, err := s.ownerOf(ctx, f.project)
 	if err != nil {
 		return nil, err
 	}
@@ -78,27 +86,73 @@ func (s *session) pull(ctx context.Context, ref imageref.Ref, platform string, f
 	if err != nil {
 		return nil, err
 	}
-	need := resources{ram: pullBase + maxBlocks*pullPerBlock, cores: 1}
-	image, err := s.askRegistry(ctx, ref, platform, credentials)
+	source, err := registry.New(registry.Options{
+		Credentials: credentials,
+		Registries:  []string{"*", ref.Domain}, // whoever names it may connect to it from here
+	})
 	if err != nil {
 		return nil, err
 	}
-	if image != nil {
-		digest := image.Ref.Digest
-		if platform != "" { // one index has images for several
-			digest = image.Digests[len(image.Digests)-1]
-		}
-		r, err := s.pulledBefore(ctx, ref, digest, owner, f)
+	defer source.Close()
+	ask := &question{session: s, ref: ref, anonymous: credentials == nil}
+	digest := ""
+	failure := ask.registry(ctx, func(ctx context.Context) (err error) {
+		digest, err = source.Digest(ctx, ref)
+		return err
+	})
+	if digest != "" {
+		// An index has images for several platforms.
+		r, err := s.pulledBefore(ctx, ref, digest, owner, f, arvados.Filter{Attr: "properties." + keyPlatform, Operator: "in", Operand: platforms})
 		if r != nil || err != nil {
 			return r, err
 		}
-		ref.Digest = image.Ref.Digest
-		var total int64
-		for _, layer := range image.Layers {
-			total += layer.Size
-		}
-		need = pullResources(total)
 	}
+	if err := cmp.Or(s.checkOwner(ctx, owner, field), failure); err != nil {
+		return nil, err
+	}
+	need := resources{ram: pullBase + maxBlocks*pullPerBlock, cores: 1}
+	pinned := ref
+	pinned.Digest = digest
+	if digest != "" {
+		var image *registry.Image
+		err := ask.registry(ctx, func(ctx context.Context) (err error) {
+			image, err = source.Resolve(ctx, pinned, platform)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if image != nil {
+			// Another index may have led to it before, or the platform be
+			// written in another way.
+			r, err := s.pulledBefore(ctx, ref, image.Digests[len(image.Digests)-1], owner, f)
+			if r != nil || err != nil {
+				return r, err
+			}
+			var total int64
+			for _, layer := range image.Layers {
+				total += layer.Size
+			}
+			need = pullResources(total)
+		}
+	}
+	request, err := f.pullRequest(owner, pinned, platform, need, credentials)
+	if err != nil {
+		return nil, err
+	}
+	needed := s.needsLinks(ctx, f.links)
+	if !needed && f.links == linksAuto {
+		request["output_properties"] = attrs{keyLinks: "1"}
+	}
+	r, err := s.submit(ctx, request, f)
+	if r != nil && err == nil && needed {
+		s.rememberLinks(ctx, r.Collection, r.Properties)
+	}
+	return r, err
+}
+
+// pullRequest is the container request for a pull.
+func (f *requestFlags) pullRequest(owner string, ref imageref.Ref, platform string, need resources, credentials []byte) (attrs, error) {
 	command := []string{"docker", "pull", ref.Familiar()}
 	if platform != "" {
 		command = []string{"docker", "pull", "--platform", platform, ref.Familiar()}
@@ -110,7 +164,8 @@ func (s *session) pull(ctx context.Context, ref imageref.Ref, platform string, f
 	// What a digest means never changes, so that what somebody else has
 	// pulled is as good.
 	request["use_existing"] = ref.Digest != ""
-	return s.submit(ctx, request, f)
+	request["description"] = describePull(ref, credentials != nil)
+	return request, nil
 }
 
 // pullResources are for an image whose layers have so many bytes together.
@@ -123,41 +178,46 @@ func pullResources(total int64) resources {
 	return need
 }
 
-// askRegistry asks the registry what is meant, nil if it cannot say: the node
-// may reach another one by this name, or have credentials.
-func (s *session) askRegistry(ctx context.Context, ref imageref.Ref, platform string, credentials []byte) (*registry.Image, error) {
-	source, err := registry.New(registry.Options{
-		Credentials: credentials,
-		Registries:  []string{"*", ref.Domain}, // whoever names it may connect to it from here
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer source.Close()
+// question is what is asked of a registry about a name.
+type question struct {
+	*session
+	ref       imageref.Ref
+	anonymous bool // without credentials
+}
+
+// registry asks the registry. That it cannot be seen from here is said, and no
+// error: the node may reach another one by this name, or have credentials.
+func (q *question) registry(ctx context.Context, ask func(context.Context) error) error {
 	asking, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
-	image, err := source.Resolve(asking, ref, platform)
+	err := ask(asking)
 	switch {
 	case err == nil:
-		return image, nil
+		return nil
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case asking.Err() != nil, fault.Transient(err), errors.Is(err, registry.ErrUnauthorized) && credentials == nil:
-		s.say("%s is left to the node, since from here it cannot be seen: %v", ref.Familiar(), err)
-		return nil, nil
+		return context.Cause(ctx)
+	case asking.Err() != nil, fault.Transient(err), errors.Is(err, registry.ErrUnauthorized) && q.anonymous:
+		q.say("%s is left to the node, since from here it cannot be seen: %v", q.ref.Familiar(), err)
+		return nil
 	}
-	return nil, err
+	return err
 }
 
 // pulledBefore is the image as the owner has it already, under the name that is
-// asked for; nil if it is not there.
-func (s *session) pulledBefore(ctx context.Context, ref imageref.Ref, digest, owner string, f *requestFlags) (*result, error) {
-	coll, err := s.findOwn(ctx, owner, keyDigest, digest)
+// asked for; nil if it is not there. The filters are for its collection.
+func (s *session) pulledBefore(ctx context.Context, ref imageref.Ref, digest, owner string, f *requestFlags, filters ...arvados.Filter) (*result, error) {
+	coll, err := s.findImage(ctx, append(filters,
+		arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner},
+		arvados.Filter{Attr: "properties." + keyDigest, Operator: "contains", Operand: digest})...)
 	if coll == nil || err != nil {
 		return nil, err
 	}
-	if tag := ref.RepoTag(); tag != "" && !f.dryRun {
-		if err := s.addNames(ctx, coll, []string{tag}, f.links); err != nil {
+	if !f.dryRun {
+		var names []string
+		if tag := ref.RepoTag(); tag != "" {
+			names = append(names, tag)
+		}
+		if err := s.addNames(ctx, coll, names, f.links); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"strings"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/fault"
@@ -45,7 +46,7 @@ type requestFlags struct {
 
 func (f *requestFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.project, "project", "", "UUID of the project for request and image (default: your home)")
+	flags.StringVar(&f.project, "project", "", "UUID of the project for request and image (default: ARVADOS_PROJECT_UUID, else that of the container that this runs in, else your home)")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait for the container; print the UUID of the request")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the container request as JSON and submit nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")
@@ -87,7 +88,7 @@ func (f *requestFlags) request(owner, name string, command []string, need resour
 		"command":             command,
 		"mounts":              all,
 		"output_path":         "/out",
-		"output_name":         "Image of " + name,
+		"output_name":         "Image of " + strings.ReplaceAll(name, "/", " "), // which no collection may have in its name
 		"runtime_constraints": attrs{"vcpus": need.cores, "ram": need.ram, "API": true},
 		"use_existing":        false, // what tags, FROM and branches mean can change
 	}
@@ -125,29 +126,40 @@ func withCredentials(secrets attrs, credentials []byte) attrs {
 	return all
 }
 
-// submit sends a request, or prints it.
+// submit sends a request, or prints it, or follows an equal one that is under
+// way.
 func (s *session) submit(ctx context.Context, request attrs, f *requestFlags) (*result, error) {
+	if err := mark(request); err != nil {
+		return nil, err
+	}
 	if f.dryRun {
 		return nil, printJSON(s.Stdout, withoutSecrets(request))
 	}
-	var cr arvados.ContainerRequest
-	// Whoever interrupts this must not be left with a request that nobody
-	// knows of.
-	if err := s.call(context.WithoutCancel(ctx), &cr, http.MethodPost, "container_requests", attrs{"container_request": request}); err != nil {
-		return nil, explainRefusal(err)
-	}
-	if f.noWait {
-		if f.json {
-			return nil, printJSON(s.Stdout, attrs{"container_request": cr.UUID, "container": cr.ContainerUUID})
+	for {
+		cr, joined, err := s.place(ctx, request)
+		if err != nil {
+			return nil, explainRefusal(err)
 		}
-		_, err := fmt.Fprintln(s.Stdout, cr.UUID)
-		return nil, err
+		if joined && !f.quiet {
+			s.say("the same is under way already: container request %s", cr.UUID)
+		}
+		if f.noWait {
+			if f.json {
+				return nil, printJSON(s.Stdout, attrs{"container_request": cr.UUID, "container": cr.ContainerUUID})
+			}
+			_, err := fmt.Fprintln(s.Stdout, cr.UUID)
+			return nil, err
+		}
+		finished, err := (&follower{session: s, request: cr, joined: joined, quiet: f.quiet}).run(ctx)
+		switch {
+		case err == nil:
+			return s.outcome(ctx, finished, f.links)
+		case !errors.Is(err, errGivenUp):
+			return nil, err
+		case !f.quiet:
+			s.say("container request %s was given up by whoever made it", cr.UUID)
+		}
 	}
-	finished, err := (&follower{session: s, request: cr, quiet: f.quiet}).run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.outcome(ctx, finished, f.links)
 }
 
 // withoutSecrets is a request to be shown.

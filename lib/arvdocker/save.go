@@ -7,13 +7,16 @@ package arvdocker
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
-	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/lib/keepfile"
 	"github.com/spf13/cobra"
 )
@@ -64,7 +67,7 @@ func (s *session) save(ctx context.Context, name, output string) error {
 		return err
 	}
 	if output == "" {
-		return s.copyFile(ctx, files[0], s.Stdout)
+		return s.copyImage(ctx, found.UUID, files[0], s.Stdout)
 	}
 	// Renamed into place, so that there is never half an image.
 	unfinished, err := os.CreateTemp(filepath.Dir(output), filepath.Base(output)+".*")
@@ -72,11 +75,57 @@ func (s *session) save(ctx context.Context, name, output string) error {
 		return wrong("--output", err, "name a file in a folder that you can write to")
 	}
 	defer os.Remove(unfinished.Name()) // it is gone if all went well
-	err = s.copyFile(ctx, files[0], unfinished)
+	err = s.copyImage(ctx, found.UUID, files[0], unfinished)
 	if err := errors.Join(err, unfinished.Close()); err != nil {
 		return err
 	}
 	return os.Rename(unfinished.Name(), output)
+}
+
+// copyImage copies the file of a collection to where an image is wanted, and
+// fails if it is not the one that it is called.
+func (s *session) copyImage(ctx context.Context, uuid string, file keepfile.File, to io.Writer) error {
+	r, w := io.Pipe()
+	defer w.Close()
+	scanned := make(chan error, 1)
+	go func() {
+		err := checkImage(r, file.Path)
+		_ = r.CloseWithError(err) // ends the copying
+		scanned <- err
+	}()
+	err := s.copyFile(ctx, file, io.MultiWriter(to, w))
+	_ = w.CloseWithError(err) // nil is the end
+	if damage := <-scanned; damage != nil && (err == nil || errors.Is(err, damage)) {
+		return &fault.Error{Op: "save image in collection", Side: fault.Request, Subject: uuid, Err: damage,
+			Hint: "what was written is not to be used, and arv-docker verify says more; store the image again"}
+	}
+	return err
+}
+
+// checkImage reads an archive and sees whether it is an image of that file name
+// with all its layers.
+func checkImage(r io.Reader, name string) error {
+	archive, err := imagetar.ScanArchive(r, hashSink{})
+	if err != nil {
+		return err
+	}
+	config := digestOf(archive.Image.Config)
+	for _, digest := range append(archive.Image.Digests, config) { // some programs call an image by its manifest
+		if dockerimage.FileName(digest) == name {
+			return nil
+		}
+	}
+	return fmt.Errorf("its file is called %s but holds image %s", name, config)
+}
+
+// hashSink looks at layers without keeping them.
+type hashSink struct{}
+
+// Blob implements imagetar.BlobSink.
+func (hashSink) Blob(_ string, _ int64, r io.Reader) (imagetar.BlobInfo, error) {
+	hash := sha256.New()
+	n, err := io.Copy(hash, r)
+	return imagetar.BlobInfo{Digest: fmt.Sprintf("sha256:%x", hash.Sum(nil)), Size: n}, err
 }
 
 // copyFile copies a file in Keep, whose blocks are checked as they come.
@@ -88,7 +137,8 @@ func (s *session) copyFile(ctx context.Context, file keepfile.File, to io.Writer
 	defer s.done()
 	r := keepfile.NewReader(ctx, kc, file)
 	defer r.Close()
-	counted := &counter{r: r, count: func(n int64) { s.now("saved " + builtin.Size(n) + " of " + builtin.Size(file.Size())) }}
+	show := s.transfer("saved")
+	counted := &counter{r: r, count: func(n int64) { show(n, file.Size()) }}
 	buffered := bufio.NewWriterSize(to, 1<<20)
 	if _, err := io.Copy(buffered, counted); err != nil {
 		return err

@@ -6,6 +6,7 @@ package arvdocker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,12 +44,14 @@ type fixture struct {
 	*localcluster.Cluster
 	ctx      context.Context
 	program  string // crunch-run
+	site     string // its site file, instead of the usual one
 	registry *registrytest.Server
 	user     *arvados.Client
 
 	mtx      sync.Mutex
 	requests []string // "api GET /arvados/v1/…", as the cluster has got them from arv-docker
 	refuse   func(r *http.Request) int
+	refusal  string // says why
 }
 
 // wrap takes note of the requests that have the token of the user; the dispatcher
@@ -65,7 +69,7 @@ func (f *fixture) wrap(server string, h http.Handler) http.Handler {
 		f.mtx.Unlock()
 		if status != 0 {
 			w.WriteHeader(status)
-			_, _ = io.WriteString(w, `{"errors":["made to fail"]}`)
+			_, _ = io.WriteString(w, `{"errors":[`+strconv.Quote(cmp.Or(f.refusal, "made to fail"))+`]}`)
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -83,7 +87,8 @@ func (f *fixture) SetUpSuite(c *check.C) {
 func (f *fixture) SetUpTest(c *check.C) {
 	dir := c.MkDir()
 	site := filepath.Join(dir, "site.yml")
-	c.Assert(os.WriteFile(site, []byte("links: never\npull: {registries: ['127.0.0.1:*']}\n"), 0600), check.IsNil)
+	content := cmp.Or(f.site, "links: never\npull: {registries: ['127.0.0.1:*']}\n")
+	c.Assert(os.WriteFile(site, []byte(content), 0600), check.IsNil)
 	f.registry = registrytest.New()
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
@@ -95,7 +100,7 @@ func (f *fixture) SetUpTest(c *check.C) {
 	f.Cluster = cluster
 	f.mtx.Unlock()
 	f.user = cluster.UserClient(localcluster.User)
-	f.refuse = nil
+	f.refuse, f.refusal = nil, ""
 }
 
 func (f *fixture) TearDownTest(c *check.C) {

@@ -71,12 +71,17 @@ func (s *session) tag(ctx context.Context, image, name, links string) (*result, 
 	if err := s.addNames(ctx, coll, []string{name}, links); err != nil {
 		return nil, err
 	}
-	// Of several images of one name, the one made last is meant.
+	s.checkMeaning(ctx, name, coll.PortableDataHash)
+	return newResult(*coll), nil
+}
+
+// checkMeaning warns if a name means another image than the one with the portable
+// data hash: of several images of one name, the one made last is meant.
+func (s *session) checkMeaning(ctx context.Context, name, pdh string) {
 	meant, err := dockerimage.Resolve(ctx, s.API, name, dockerimage.Policy{Links: true})
-	if err == nil && meant.PDH != coll.PortableDataHash {
+	if err == nil && meant.PDH != pdh {
 		s.say("warning: %s means collection %s, which has the name too and holds a newer image", name, meant.UUID)
 	}
-	return newResult(*coll), nil
 }
 
 // ownOrResolved is the collection to be changed. Several may have one content;

@@ -44,9 +44,10 @@ func (s *session) upload(ctx context.Context, f *folder, owner string, flags *re
 		}
 		store.know(earlier)
 	}
+	show := s.transfer("sent")
 	files, copies, err := pack(ctx, f.tree, store, func(done int64) {
 		if !flags.quiet {
-			s.now("sent " + builtin.Size(done) + " of " + builtin.Size(total))
+			show(done, total)
 		}
 	})
 	if err != nil {
