@@ -3,17 +3,22 @@
 // SPDX-License-Identifier: AGPL-3.0
 
 // Command arv-docker pulls, builds, lists, names, loads, saves and checks
-// container images in Arvados, on machines without docker.
+// container images in Arvados, on machines without docker. Under the name docker
+// it stands in for that.
 package main
 
 import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/arvdocker"
+	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/builtinhost"
+	"git.arvados.org/arvados.git/lib/dockerstandin"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
@@ -33,6 +38,20 @@ func main() {
 		Stdout:   os.Stdout,
 		Stderr:   os.Stderr,
 		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0,
+		Project:  os.Getenv("ARVADOS_PROJECT_UUID"),
+	}
+	if filepath.Base(os.Args[0]) == dockerstandin.Name {
+		host := &builtinhost.Host{
+			API:     client,
+			InImage: os.Getenv(builtin.Variable) != "",
+			Files:   os.DirFS("/"),
+			Stdout:  os.Stdout,
+			Stderr:  os.Stderr,
+		}
+		if code, ours := host.Run(ctx, os.Args[1:]); ours {
+			os.Exit(code)
+		}
+		os.Exit(dockerstandin.Run(ctx, program, os.Args[1:]))
 	}
 	os.Exit(program.Run(ctx, os.Args[1:]))
 }
