@@ -25,18 +25,26 @@ const (
 	resolutions  = 500     // how many are timed
 )
 
-// findFamily measures how images are found among many, by HTTP as one user.
+// findFamily measures what images that are in Keep already cost, and how they are
+// found among many, by HTTP as one user.
 func findFamily(ctx context.Context) ([]figure, error) {
+	var figures []figure
+	for _, measure := range []func(context.Context) ([]figure, error){findFirstLine, findAgain, findDelta} {
+		more, err := measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, more...)
+	}
 	c, err := startCluster(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
 	fmt.Fprintf(os.Stderr, "storing %d images, which takes minutes\n", imagesStored+2*imagesOfOne)
-	if err := c.fillWithImages(ctx); err != nil {
+	if err := c.fillWithImages(ctx, 0, imagesStored+2*imagesOfOne); err != nil {
 		return nil, err
 	}
-	var figures []figure
 	for _, measure := range []func(context.Context, *cluster) ([]figure, error){findOne, findAmongMany, findThroughLayer} {
 		more, err := measure(ctx, c)
 		if err != nil {

@@ -75,9 +75,9 @@ func (img image) properties() map[string]interface{} {
 	}.Map()
 }
 
-// fillWithImages stores the images of the user: the records alone, past the API
-// server, since by requests it would take an hour.
-func (c *cluster) fillWithImages(ctx context.Context) error {
+// fillWithImages stores the images of these numbers as the user's: the records
+// alone, past the API server, since by requests it would take an hour.
+func (c *cluster) fillWithImages(ctx context.Context, from, to int) error {
 	user, err := c.UserClient(localcluster.User).CurrentUser()
 	if err != nil {
 		return err
@@ -87,10 +87,10 @@ func (c *cluster) fillWithImages(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	const total, batch = imagesStored + 2*imagesOfOne, 10_000
-	for from := 0; from < total; from += batch {
+	const batch = 10_000
+	for ; from < to; from += batch {
 		err := store.Tx(ctx, func(tx *localapi.Tx) error {
-			for i := from; i < min(from+batch, total); i++ {
+			for i := from; i < min(from+batch, to); i++ {
 				if err := tx.Put("collections", c.record(storedImage(i), user.UUID)); err != nil {
 					return err
 				}
@@ -118,7 +118,8 @@ func (c *cluster) record(img image, owner string) localapi.Record {
 		}
 		properties[key] = value
 	}
-	uuid := fmt.Sprintf("%s-4zz18-%015d", c.ClusterID, img.number)
+	// In no order, as the API server makes them.
+	uuid := fmt.Sprintf("%s-4zz18-%.15s", c.ClusterID, digestOf("uuid", img.number)[len("sha256:"):])
 	return localapi.Record{
 		"uuid": uuid, "current_version_uuid": uuid, "version": 1, "owner_uuid": owner, "modified_by_user_uuid": owner,
 		"created_at": stored, "modified_at": stored, "name": fmt.Sprintf("image %d", img.number), "properties": properties,
