@@ -26,6 +26,8 @@ type command struct {
 	help        bool
 	stdinConfig bool
 	stdinPrices bool
+	engine      string   // what runs ordinary containers: docker or singularity
+	brokenHook  string   // program to be run when the node is broken, or ""
 	site        string   // path of the site file
 	check       bool     // say what this node would do
 	bundle      string   // path of the stock crunch-run for a bundle
@@ -59,6 +61,8 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 	flags.BoolVar(&cmd.stdinConfig, "stdin-config", false, "read environment and cluster config as JSON from stdin")
 	flags.StringVar(&cmd.site, siteFlag, builtin.DefaultSiteFile, "site `file` of the builtin commands")
 	flags.BoolVar(&cmd.stdinPrices, "stdin-prices", false, "with -list, read instance prices as JSON from stdin")
+	flags.StringVar(&cmd.engine, "runtime-engine", "docker", "what runs ordinary containers: `docker` or singularity")
+	flags.StringVar(&cmd.brokenHook, "broken-node-hook", "", "`program` to run when the node is broken, instead of telling -list")
 	flags.BoolVar(&cmd.check, "check-builtin", false, "print what this node would do with containers, and exit")
 	flags.StringVar(&cmd.bundle, "bundle", "", "write one `program` that carries the given stock crunch-run (-o), and exit")
 	flags.StringVar(&cmd.output, "o", "", "`file` for -bundle to write")
@@ -96,8 +100,8 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 
 // stockOnly declares the flags that mean something to stock crunch-run only.
 func stockOnly(flags *flag.FlagSet) {
-	for _, name := range []string{"config", "ca-certs", "broken-node-hook", "cgroup-parent-subsystem", "cgroup-root", "cgroup-parent",
-		"container-enable-networking", "container-network-mode", "memprofile", "runtime-engine"} {
+	for _, name := range []string{"config", "ca-certs", "cgroup-parent-subsystem", "cgroup-root", "cgroup-parent",
+		"container-enable-networking", "container-network-mode", "memprofile"} {
 		flags.String(name, "", "handed to stock crunch-run")
 	}
 	for _, name := range []string{"check-containerd", "crunchstat-interval", "sleep"} {

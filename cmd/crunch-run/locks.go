@@ -189,7 +189,7 @@ func (d lockDir) list(stdout, stderr io.Writer) error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == "crunch-run-broken" {
+		if name == filepath.Base(d.broken()) {
 			fmt.Fprintln(stdout, "broken")
 			continue
 		}

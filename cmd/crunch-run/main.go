@@ -144,6 +144,7 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 		UUID:         cmd.uuid,
 		Dispatcher:   client,
 		InstanceType: os.Getenv("InstanceType"),
+		Broken:       locks.brokenFunc(cmd, site, stderr),
 		PricesFile:   locks.prices(),
 		SaveLogs:     saveLogs,
 		TellCost:     tellCost,

@@ -23,6 +23,10 @@ import (
 // DefaultSiteFile is where a node keeps its Site.
 const DefaultSiteFile = "/etc/arvados/builtin.yml"
 
+// DefaultEngine is the address of the node's Docker Engine, which is also the one
+// that stock crunch-run uses.
+const DefaultEngine = "unix:///var/run/docker.sock"
+
 // Site is the site file: what the administrator decides about builtin
 // commands. Every key may be left out; the zero Site, after LoadSite, has the
 // defaults named below.
@@ -168,7 +172,7 @@ func ParseSite(text []byte) (Site, error) {
 		site.Build.CacheSize = 20 << 30
 	}
 	if site.Engine.Host == "" {
-		site.Engine.Host = "unix:///var/run/docker.sock"
+		site.Engine.Host = DefaultEngine
 	}
 	for _, choice := range []struct {
 		key     string

@@ -16,6 +16,7 @@ package builtinrun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/imagesource/engine"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
@@ -34,8 +36,11 @@ type Config struct {
 	PricesFile   string           // what the node costs from when on; it need not be there
 	SaveLogs     <-chan os.Signal // a value has the logs saved at once; may be nil
 	TellCost     <-chan os.Signal // a value has the cost so far written; may be nil
-	Site         builtin.Site
-	Stderr       io.Writer // gets what crunch-run.txt gets
+	// Broken, if not nil, is told why no container can run by the node's Docker
+	// Engine any more.
+	Broken func(error)
+	Site   builtin.Site
+	Stderr io.Writer // gets what crunch-run.txt gets
 }
 
 // Work is what a container does while it is Running.
@@ -150,6 +155,9 @@ func (s *Session) work(ctx context.Context, cfg Config, logs *logCollection, met
 	}
 	if err != nil {
 		s.Log.Errorf("cannot go on: %v", err)
+		if cfg.Broken != nil && errors.Is(err, engine.ErrUnreachable) {
+			cfg.Broken(err)
+		}
 		s.Status.Error(s.Logs.Clean(err.Error()))
 		final["state"] = arvados.ContainerStateCancelled
 		return final, false

@@ -19,6 +19,7 @@ import (
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/imagesource/engine"
 	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
 	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
@@ -314,4 +315,24 @@ func (s *lifeSuite) TestToldWhileRunning(c *check.C) {
 	<-done
 	c.Check(ended.ctr.State, check.Equals, arvados.ContainerStateComplete)
 	c.Check(ended.ctr.Cost > before.Cost, check.Equals, true)
+}
+
+// A node whose engine cannot be reached is broken; one where something else fails
+// is not.
+func (s *lifeSuite) TestBrokenNode(c *check.C) {
+	s.site.Engine.Host = "unix://" + c.MkDir() + "/none"
+	s.failLargeBlocks(-1, status(http.StatusInsufficientStorage))
+	e := s.pull(c, "app:1")
+	c.Check(e.ctr.State, check.Equals, arvados.ContainerStateCancelled)
+	c.Check(s.broken, check.HasLen, 0)
+
+	cr := s.submit(c, []string{"docker", "build", "-t", "x:1"}, attrs{"mounts": attrs{
+		"/out":        attrs{"kind": "tmp"},
+		"/Dockerfile": attrs{"kind": "text", "content": "FROM scratch\nCOPY Dockerfile /\n"},
+	}})
+	e = s.run(context.Background(), c, cr, s.site)
+	c.Check(e.ctr.State, check.Equals, arvados.ContainerStateCancelled)
+	c.Check(e.problem, check.Matches, `engine: .*/none.*`)
+	c.Assert(s.broken, check.HasLen, 1)
+	c.Check(errors.Is(s.broken[0], engine.ErrUnreachable), check.Equals, true)
 }

@@ -40,6 +40,7 @@ type stage struct {
 	instance           string // of the node; for node.json and the price
 	prices             string // file
 	saveLogs, tellCost chan os.Signal
+	broken             []error // what the node was called broken for
 
 	mtx    sync.Mutex
 	script []*scene
@@ -182,6 +183,7 @@ func (s *stage) start(ctx context.Context, cr arvados.ContainerRequest, site bui
 	return builtinrun.Run(ctx, builtinrun.Config{
 		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Site: site, Stderr: stderr,
 		InstanceType: s.instance, PricesFile: s.prices, SaveLogs: s.saveLogs, TellCost: s.tellCost,
+		Broken: func(err error) { s.broken = append(s.broken, err) },
 	}, builtinrun.Builtin{Site: site})
 }
 

@@ -21,6 +21,16 @@ import (
 // that dies in the middle closes the connection and says nothing.
 var errCut = errors.New("the Docker Engine closed the connection before it was done")
 
+// ErrUnreachable is in the chain of errors of an engine that cannot be connected to
+// at all, so that no container can run by it either.
+var ErrUnreachable = errors.New("the Docker Engine cannot be reached")
+
+// unreachable is an error that is ErrUnreachable and says why.
+type unreachable struct{ error }
+
+func (u unreachable) Is(target error) bool { return target == ErrUnreachable }
+func (u unreachable) Unwrap() error        { return u.error }
+
 // fault is a failed request as an *fault.Error. The subject may be empty. An
 // engine that cannot be asked is transient trouble: another node's may answer.
 func (e *Engine) fault(op, subject string, err error) *fault.Error {
@@ -36,6 +46,7 @@ func (e *Engine) fault(op, subject string, err error) *fault.Error {
 		f.Hint = "the user that runs containers must be allowed to use the Docker Engine of the node"
 	case client.IsErrConnectionFailed(err):
 		f.Transient = true
+		f.Err = unreachable{err}
 		f.Hint = "is the Docker Engine of the node running, and is the site's engine.host right?"
 	case strings.Contains(text, "empty export"): // of an image without layers, by engines with a graph driver
 		f.Side = fault.Request

@@ -1,0 +1,50 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"git.arvados.org/arvados.git/lib/builtin"
+	"gopkg.in/check.v1"
+)
+
+var errGone = errors.New("the engine is gone")
+
+// A node is given up only if ordinary containers run by the engine that is gone.
+func (s *locksSuite) TestWhoseEngineIsGone(c *check.C) {
+	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
+	other := builtin.Site{Engine: builtin.SiteEngine{Host: "unix:///run/other.sock"}}
+	c.Check(s.dir.brokenFunc(command{engine: "singularity"}, usual, nil), check.IsNil)
+	c.Check(s.dir.brokenFunc(command{engine: "docker"}, other, nil), check.IsNil)
+	c.Check(s.dir.brokenFunc(command{engine: "docker"}, usual, nil), check.NotNil)
+}
+
+func (s *locksSuite) TestDispatcherIsToldOfABrokenNode(c *check.C) {
+	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
+	var stderr bytes.Buffer
+	s.dir.brokenFunc(command{engine: "docker"}, usual, &stderr)(errGone)
+	c.Check(stderr.String(), check.Equals, "this node is broken: the engine is gone\n")
+	out, _ := s.list(c)
+	c.Check(out, check.Equals, "broken\n")
+}
+
+func (s *locksSuite) TestBrokenNodeHook(c *check.C) {
+	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
+	hook := filepath.Join(c.MkDir(), "hook")
+	c.Assert(os.WriteFile(hook, []byte("#!/bin/sh\necho drained\n"), 0700), check.IsNil)
+	var stderr bytes.Buffer
+	s.dir.brokenFunc(command{engine: "docker", brokenHook: hook}, usual, &stderr)(errGone)
+	c.Check(stderr.String(), check.Equals, "this node is broken: the engine is gone\ndrained\n")
+	out, _ := s.list(c)
+	c.Check(out, check.Equals, "") // the hook has done what is to be done
+
+	stderr.Reset()
+	s.dir.brokenFunc(command{engine: "docker", brokenHook: hook + "-none"}, usual, &stderr)(errGone)
+	c.Check(stderr.String(), check.Matches, `(?s).*nobody could be told: .*hook-none: no such file or directory\n`)
+}
