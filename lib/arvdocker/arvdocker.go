@@ -110,7 +110,18 @@ func (s *session) first() *arvados.Client {
 
 // identify asks the API server who the user is.
 func (s *session) identify(ctx context.Context) error {
-	err := s.callBy(ctx, s.first(), &s.user, http.MethodGet, "users/current", nil)
+	const path = "users/current"
+	// Tried once: a wrong host, port or certificate does not become right by
+	// waiting for it. A server that is busy may.
+	once := s.first()
+	once.Timeout = 0
+	soon, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := s.callBy(soon, once, &s.user, http.MethodGet, path, nil)
+	var busy *arvados.TransactionError
+	if errors.As(err, &busy) && fault.Transient(err) {
+		err = s.callBy(ctx, s.first(), &s.user, http.MethodGet, path, nil)
+	}
 	if err == nil && !arvados.UUIDMatch(s.user.UUID) {
 		err = s.notArvados(errors.New("it does not say who the user is"))
 	}

@@ -238,7 +238,7 @@ func (s *badInputSuite) TestOtherServers(c *check.C) {
 	} {
 		server := serve(trial.how, trial.text)
 		host := server.Listener.Addr().String()
-		api := &arvados.Client{APIHost: host, AuthToken: "x", Insecure: trial.insecure, Timeout: 100 * time.Millisecond}
+		api := &arvados.Client{APIHost: host, AuthToken: "x", Insecure: trial.insecure, Timeout: 3 * time.Second}
 		s.refused(c, trial.what, call{api: api}, strings.ReplaceAll(trial.want, "ADDRESS", regexp.QuoteMeta(host)), "pull", "lab/tool:1")
 		server.Close()
 	}
