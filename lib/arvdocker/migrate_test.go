@@ -1,0 +1,230 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package arvdocker
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/services/localcluster"
+	"gopkg.in/check.v1"
+)
+
+type migrateSuite struct {
+	fixture
+	admin *arvados.Client
+	owner string // of images and links
+}
+
+var _ = check.Suite(&migrateSuite{})
+
+// SetUpTest makes the user an administrator, and another one the owner of images.
+func (s *migrateSuite) SetUpTest(c *check.C) {
+	s.fixture.SetUpTest(c)
+	s.admin = s.UserClient(localcluster.Admin)
+	var user, admin arvados.User
+	c.Assert(s.user.RequestAndDecode(&user, "GET", "arvados/v1/users/current", nil, nil), check.IsNil)
+	c.Assert(s.admin.RequestAndDecode(&admin, "GET", "arvados/v1/users/current", nil, nil), check.IsNil)
+	s.owner = admin.UUID
+	c.Assert(s.admin.RequestAndDecode(nil, "PATCH", "arvados/v1/users/"+user.UUID, nil, attrs{"user": attrs{"is_admin": true}}), check.IsNil)
+}
+
+// linked stores an image as arv-keepdocker does, with a name by a property at most,
+// and further ones by links.
+func (s *migrateSuite) linked(c *check.C, n int, properties attrs, names ...string) string {
+	hash := "sha256:" + strings.Repeat(fmt.Sprintf("%04x", n), 16)
+	var coll arvados.Collection
+	c.Assert(s.admin.RequestAndDecode(&coll, "POST", "arvados/v1/collections", nil, attrs{"collection": attrs{
+		"manifest_text": ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:" + strings.ReplaceAll(hash, ":", `\072`) + ".tar\n", "properties": properties,
+	}}), check.IsNil)
+	said := attrs{"image_timestamp": time.Date(2024, 1, 1, 0, 0, n, 0, time.UTC).Format(time.RFC3339Nano)}
+	s.addLink(c, linkHash, hash, coll.UUID, said)
+	for _, name := range names {
+		s.addLink(c, linkName, name, coll.UUID, said)
+	}
+	return coll.UUID
+}
+
+func (s *migrateSuite) addLink(c *check.C, class, name, head string, properties attrs) {
+	c.Assert(s.admin.RequestAndDecode(nil, "POST", "arvados/v1/links", nil, attrs{"link": attrs{
+		"link_class": class, "name": name, "head_uuid": head, "properties": properties,
+	}}), check.IsNil)
+}
+
+// properties are those of all collections, as the server has them.
+func (s *migrateSuite) properties(c *check.C) string {
+	var list struct{ Items []json.RawMessage }
+	c.Assert(s.admin.RequestAndDecode(&list, "GET", "arvados/v1/collections", nil, attrs{
+		"select": []string{"uuid", "properties"}, "order": "uuid", "limit": 1000,
+	}), check.IsNil)
+	buf, err := json.MarshalIndent(list.Items, "", " ")
+	c.Assert(err, check.IsNil)
+	return string(buf)
+}
+
+// means is the collection that a name means by properties alone.
+func (s *migrateSuite) means(name string) string {
+	found, _ := dockerimage.Resolve(s.ctx, s.admin, name, dockerimage.Policy{})
+	return found.UUID
+}
+
+func (s *migrateSuite) TestMigrate(c *check.C) {
+	dir := c.MkDir()
+	undo := "--rollback-file=" + filepath.Join(dir, "rollback")
+	first := s.linked(c, 1, attrs{keyRepoTag: "lab/app:1", "n": json.RawMessage(`1234567890123456789`)}, "lab/app:1")
+	second := s.linked(c, 2, attrs{keyRepoTag: nil}, "lab/app:1", "docker.io/lab/app:2", "Lab/App:3")
+	s.addLink(c, linkName, "lab/app:9", "d41d8cd98f00b204e9800998ecf8427e+0", attrs{})
+	original := s.properties(c)
+	c.Check(s.means("lab/app:1"), check.Equals, first)
+
+	dry := s.run(c, "migrate", "--dry-run")
+	c.Check(s.properties(c), check.Equals, original)
+	before := s.callWith(c, call{}, "migrate", "--verify")
+	c.Check(before.code, check.Equals, 1)
+	report := filepath.Join(dir, "report")
+	wet := s.run(c, "migrate", undo, "--report", report, "--resume", filepath.Join(dir, "resume"))
+	_, err := os.Stat(filepath.Join(dir, "resume"))
+	c.Check(os.IsNotExist(err), check.Equals, true)
+	lines, err := os.ReadFile(report)
+	c.Assert(err, check.IsNil)
+	c.Check(strings.Count(string(lines), "\n"), check.Equals, 3)
+	c.Check(string(lines), check.Matches, `(?s).*"collection":"`+second+`","owner":"[^"]*","action":"written","names":\["lab/app:2","lab/app:1"\].*`)
+	c.Check(s.means("lab/app:1"), check.Equals, second)
+	c.Check(s.means("lab/app:2"), check.Equals, second)
+	properties := s.collection(c, first).Properties
+	c.Check(fmt.Sprintf("%.0f", properties["n"]), check.Equals, "1234567890123456768") // a float64; see the rollback
+	c.Check(properties["docker-image-timestamp"], check.Equals, "2024-01-01T00:00:01Z")
+
+	s.asked()
+	again := s.run(c, "migrate", undo)
+	for _, request := range s.asked() {
+		c.Check(strings.Contains(request, "PATCH"), check.Equals, false)
+	}
+	after := s.run(c, "migrate", "--verify")
+	back := s.run(c, "migrate", "--rollback", undo)
+	c.Check(s.properties(c), check.Equals, original)
+	twice := s.run(c, "migrate", "--rollback", undo)
+	golden(c, "migrate", "# --dry-run\n", dry.out, "# --verify\n", before.out, before.err, "# migrate\n", wet.out,
+		"# again\n", again.out, "# --verify\n", after.out, "# --rollback\n", back.out, "# again\n", twice.out)
+}
+
+// A server that is busy is asked again.
+func (s *migrateSuite) TestBusy(c *check.C) {
+	uuid := s.linked(c, 1, nil, "lab/app:1")
+	var times atomic.Int32
+	s.refuse = func(r *http.Request) int {
+		if r.Method == http.MethodPatch && times.Add(1) < 3 {
+			return []int{http.StatusTooManyRequests, http.StatusServiceUnavailable}[times.Load()%2]
+		}
+		return 0
+	}
+	s.run(c, "migrate", "--rollback-file", filepath.Join(c.MkDir(), "rollback"))
+	c.Check(times.Load(), check.Equals, int32(3))
+	c.Check(s.means("lab/app:1"), check.Equals, uuid)
+}
+
+func (s *migrateSuite) TestRefusedCalls(c *check.C) {
+	dir := c.MkDir()
+	elsewhere := filepath.Join(dir, "elsewhere")
+	c.Assert(os.WriteFile(elsewhere, []byte(`{"server":"other.example","after":"zzzzz-4zz18-000000000000001"}`), 0600), check.IsNil)
+	for _, trial := range []struct {
+		args string
+		want string
+	}{
+		{"--resume=" + elsewhere, "--resume: .*elsewhere is about other.example, not about .* (name another file)"},
+		{"--parallel=0", "--parallel: the number is out of range (write a number from 1 to 64)"},
+		{"--rate=-1", "--rate: the number is out of range"},
+		{"--dry-run --verify", "--verify: it has no meaning with --dry-run (leave one of them out)"},
+		{"--verify --own-names-only", "--own-names-only: it has no meaning with --verify"},
+		{"--rollback --resume=x", "--resume: it has no meaning with --rollback"},
+		{"--rollback --rollback-file=" + dir + "/none", "--rollback-file: stat .*none: no such file or directory (name the file that migrate has written)"},
+		{"--rollback-file=" + dir, "request: open rollback file: .*is a directory (name a file that can be written)"},
+		{"--dry-run --report=" + dir, "--report: .*is a directory (name a file that can be written)"},
+	} {
+		a := s.callWith(c, call{}, append([]string{"migrate"}, strings.Fields(trial.args)...)...)
+		c.Check(a.code, check.Equals, 1)
+		pattern := strings.NewReplacer("(", `\(`, ")", `\)`).Replace(trial.want)
+		c.Check(a.err, check.Matches, `(?s)arv-docker: .*`+pattern+`.*`, check.Commentf("%s", trial.args))
+	}
+	user, err := s.currentUser()
+	c.Assert(err, check.IsNil)
+	c.Assert(s.admin.RequestAndDecode(nil, "PATCH", "arvados/v1/users/"+user.UUID, nil, attrs{"user": attrs{"is_admin": false}}), check.IsNil)
+	a := s.callWith(c, call{}, "migrate", "--dry-run")
+	c.Check(a.code, check.Equals, 1)
+	c.Check(a.err, check.Matches, `arv-docker: request: check ARVADOS_API_TOKEN: it is that of .*, who is no administrator \(use an administrator's token: .*\)\n`)
+}
+
+func (s *migrateSuite) currentUser() (user arvados.User, err error) {
+	err = s.user.RequestAndDecode(&user, "GET", "arvados/v1/users/current", nil, nil)
+	return user, err
+}
+
+// A strict vocabulary: what to add to it is said before anything is written.
+func (s *migrateSuite) TestVocabulary(c *check.C) {
+	s.linked(c, 1, nil, "lab/app:1")
+	d := &doctorSuite{}
+	d.Cluster = s.Cluster
+	client, closeServer := d.changed(c, map[string]http.HandlerFunc{"vocabulary": func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"strict_tags":true,"tags":{"docker-image-hash":{"strict":false}}}`)
+	}})
+	defer closeServer()
+	a := s.callWith(c, call{api: client}, "migrate", "--dry-run")
+	c.Check(a.code, check.Equals, 0)
+	c.Check(a.err, check.Matches, `the vocabulary is strict: .*\(API\.VocabularyPath\)\n  "docker-image-timestamp": \{.*\}\n`)
+}
+
+// Killed at 50 random points, it ends as if it had not been; and all can be undone.
+func (s *migrateSuite) TestKilled(c *check.C) {
+	dir := c.MkDir()
+	program := filepath.Join(dir, "arv-docker")
+	out, err := exec.Command("go", "build", "-o", program, "../../cmd/arv-docker").CombinedOutput()
+	c.Assert(err, check.IsNil, check.Commentf("%s", out))
+	for n := range 60 {
+		s.linked(c, n, attrs{"mine": n}, fmt.Sprintf("lab/app%d:1", n%9), fmt.Sprintf("docker.io/lab/other:%d", n))
+	}
+	original := s.properties(c)
+	undo, resume := "--rollback-file="+filepath.Join(dir, "rollback"), "--resume="+filepath.Join(dir, "resume")
+	s.run(c, "migrate", undo)
+	want := s.properties(c)
+	s.run(c, "migrate", "--rollback", undo)
+	c.Assert(s.properties(c), check.Equals, original)
+
+	rng := rand.New(rand.NewPCG(9, 9))
+	kills, rounds := 0, 0
+	for ; kills < 50; rounds++ {
+		c.Assert(rounds < 100, check.Equals, true)
+		log := undo + fmt.Sprint(rounds)
+		for done := false; !done; {
+			cmd := exec.Command(program, "migrate", log, resume, "--rate=150", "--parallel=3")
+			cmd.Env = []string{"ARVADOS_API_HOST=" + s.user.APIHost, "ARVADOS_API_TOKEN=" + s.user.AuthToken, "ARVADOS_API_HOST_INSECURE=1", "HOME=" + dir}
+			c.Assert(cmd.Start(), check.IsNil)
+			wait := 20*time.Millisecond + time.Duration(rng.IntN(400))*time.Millisecond
+			if kills >= 50 {
+				wait = time.Minute
+			}
+			timer := time.AfterFunc(wait, func() { _ = cmd.Process.Kill() }) // fails if it has ended
+			done = cmd.Wait() == nil
+			timer.Stop()
+			if !done {
+				c.Assert(cmd.ProcessState.ExitCode(), check.Equals, -1) // by the signal, not by an error
+				kills++
+			}
+		}
+		c.Assert(s.properties(c), check.Equals, want, check.Commentf("after %d kills", kills))
+		s.run(c, "migrate", "--rollback", log)
+		c.Assert(s.properties(c), check.Equals, original, check.Commentf("after %d kills", kills))
+	}
+	c.Logf("killed %d times in %d migrations", kills, rounds)
+}

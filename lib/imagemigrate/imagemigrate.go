@@ -1,0 +1,126 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+// Package imagemigrate brings what links say of container images into the
+// properties of their collections, so that a lookup by properties answers what
+// one by links answered. Clusters that have been in use for long hold names of
+// images in links of the classes docker_image_hash and docker_image_repo+tag.
+//
+// It is for administrators, by way of arv-docker migrate. It adds to properties
+// and replaces none, keeps what it needs to undo itself, and can be stopped and
+// started again at any point. It never changes a link, nor files of a collection.
+package imagemigrate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+)
+
+// Migration is one way over all links of a cluster.
+type Migration struct {
+	API dockerimage.API // as an administrator, who can read everything
+	Rules
+	DryRun   bool
+	Parallel int           // writes at a time; 0 means 4
+	Rate     float64       // writes a second at most; 0 for no limit
+	Rollback *RollbackFile // gets what is needed to undo it; not used by a dry run
+	// Start is where to begin: zero, or the Position where an earlier run has
+	// stopped. Passed is told of each that is reached; what lies before it is
+	// done.
+	Start  Position
+	Passed func(Position) error
+	Report func(Row) error
+}
+
+// Position is how far a migration has come. In JSON it is the content of the file
+// by which one goes on.
+type Position struct {
+	Server  string  `json:"server,omitempty"` // for whoever keeps it: which cluster it is in
+	After   string  `json:"after"`            // the last head of links that is done
+	Summary Summary `json:"summary"`
+}
+
+// Summary counts what has been seen and done.
+type Summary struct {
+	Links       int          `json:"links"`
+	Heads       int          `json:"heads"` // what they point to
+	Written     int          `json:"written"`
+	Unchanged   int          `json:"unchanged"` // have the properties
+	Left        int          `json:"left"`      // get none: see the cases
+	Failed      int          `json:"failed"`    // the API server refused
+	Cases       map[Kind]int `json:"cases"`
+	LastFailure string       `json:"last_failure,omitempty"`
+}
+
+// Action is what has become of a collection.
+type Action string
+
+const (
+	Written    Action = "written"
+	WouldWrite Action = "would-write" // in a dry run
+	Unchanged  Action = "unchanged"
+	Left       Action = "left"
+	Failed     Action = "failed"
+)
+
+// Row is one line of the report.
+type Row struct {
+	Collection string   `json:"collection"` // or what else links point to
+	Owner      string   `json:"owner,omitempty"`
+	Action     Action   `json:"action"`
+	Names      []string `json:"names,omitempty"` // that are added
+	Cases      []Case   `json:"cases,omitempty"`
+	Error      string   `json:"error,omitempty"`
+}
+
+// Classes of links, and the property of theirs that tells when the image was made.
+const (
+	classHash      = "docker_image_hash"
+	className      = "docker_image_repo+tag"
+	classMigration = "docker_image_migration"
+	linkTime       = "image_timestamp"
+)
+
+// isRefusal reports whether the API server will never do what it was asked for, so
+// that going on with the rest makes sense.
+func isRefusal(err error) bool {
+	var refused *arvados.TransactionError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.StatusCode {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return refused.StatusCode >= 400 && refused.StatusCode < 500
+}
+
+// apiFault makes err an error of the API server.
+func apiFault(op, subject string, err error) error {
+	e := &fault.Error{Op: op, Side: fault.API, Subject: subject, Err: err, Transient: true}
+	var refused *arvados.TransactionError
+	if errors.As(err, &refused) {
+		e.Transient = !isRefusal(err) && refused.StatusCode != http.StatusUnauthorized
+	}
+	return e
+}
+
+// collection is a collection with its properties as the server has written them:
+// numbers may be longer than a float64.
+type collection struct {
+	arvados.Collection
+	Raw json.RawMessage `json:"properties"`
+}
+
+// setProperties replaces all properties of a collection.
+func setProperties(ctx context.Context, api dockerimage.API, uuid string, properties json.RawMessage) error {
+	return api.RequestAndDecodeContext(ctx, nil, http.MethodPatch, "arvados/v1/collections/"+uuid, nil,
+		map[string]interface{}{"collection": map[string]interface{}{"properties": properties}})
+}

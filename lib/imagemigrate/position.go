@@ -1,0 +1,46 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package imagemigrate
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+
+	"git.arvados.org/arvados.git/lib/fault"
+)
+
+// LoadPosition reads where a migration has stopped; the zero value, if there is no
+// such file.
+func LoadPosition(path string) (p Position, err error) {
+	buf, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Position{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(buf, &p)
+	}
+	if err != nil {
+		return Position{}, &fault.Error{Op: "read resume file", Side: fault.Request, Subject: path, Err: err,
+			Hint: "remove it to begin at the start; what is written already is not written again"}
+	}
+	return p, nil
+}
+
+// Save writes the position to a file that is whole at any time.
+func (p Position) Save(path string) error {
+	buf, err := json.Marshal(p)
+	if err == nil {
+		unfinished := path + "~"
+		if err = os.WriteFile(unfinished, append(buf, '\n'), 0600); err == nil {
+			err = os.Rename(unfinished, path)
+		}
+	}
+	if err != nil {
+		return &fault.Error{Op: "write resume file", Side: fault.Request, Err: err, Hint: "name a file that can be written"}
+	}
+	return nil
+}
