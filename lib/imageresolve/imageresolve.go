@@ -75,6 +75,9 @@ func New(cfg Config) *Handler {
 
 // ServeHTTP resolves the name of an image in a request, and passes it on.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Else an answer that begins before the request has ended waits for it, and
+	// both sides for each other. Where there is no such wait, this is an error.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	h.proxy.ServeHTTP(w, h.resolved(r))
 }
 

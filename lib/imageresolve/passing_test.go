@@ -109,12 +109,12 @@ func (s *passingSuite) TestUnresolved(c *check.C) {
 		func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"items":[]}`) },
 		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
-		asked := 0
+		var asked atomic.Int64
 		s.serve = func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodGet {
 				c.Check(r.Header.Get("Authorization"), check.Equals, "Bearer token")
 				c.Check(r.Header.Get("X-Request-Id"), check.Equals, "req-12345678901234567890")
-				asked++
+				asked.Add(1)
 				answer(w, r)
 				return
 			}
@@ -128,7 +128,7 @@ func (s *passingSuite) TestUnresolved(c *check.C) {
 			http.Header{"Authorization": {"Bearer token"}, "X-Request-Id": {"req-12345678901234567890"}, "Content-Type": {"application/json"}})
 		resp.Body.Close()
 		c.Check(resp.StatusCode, check.Equals, http.StatusTeapot)
-		c.Check(asked > 0, check.Equals, true)
+		c.Check(asked.Load() > 0, check.Equals, true)
 	}
 }
 
