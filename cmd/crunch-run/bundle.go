@@ -74,11 +74,11 @@ func makeBundle(path, out string, stdout io.Writer) error {
 		return fmt.Errorf("-bundle: %w", err)
 	}
 	defer program.Close()
-	version, err := bundleable(self, program)
+	needed, version, err := bundleable(self, program)
 	if err != nil {
 		return fmt.Errorf("-bundle: %s: %w", path, err)
 	}
-	size, err := writeBundle(front, program, out)
+	size, err := writeBundle(front, needed, out)
 	if err != nil {
 		return fmt.Errorf("-o: %w", err)
 	}
@@ -104,34 +104,39 @@ func frontOf(self *os.File) (*io.SectionReader, error) {
 }
 
 // bundleable sees whether a program can stand behind this one, and says which
-// version it is.
-func bundleable(self, program *os.File) (version string, err error) {
+// version it is. needed is what of its file is used when it runs: what follows is
+// for debuggers, and would be copied into memory at each start.
+func bundleable(self, program *os.File) (needed *io.SectionReader, version string, err error) {
 	ours, err := elf.NewFile(self)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	theirs, err := elf.NewFile(program)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("it is no program file: %w", err)
+		return nil, "", fmt.Errorf("it is no program file: %w", err)
 	case theirs.Machine != ours.Machine:
-		return "", fmt.Errorf("it is for %v, and this program for %v", theirs.Machine, ours.Machine)
+		return nil, "", fmt.Errorf("it is for %v, and this program for %v", theirs.Machine, ours.Machine)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTime)
 	defer cancel()
 	version, err = stock{path: program.Name()}.version(ctx)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("it does not answer as Arvados's crunch-run does: %w", err)
+		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does: %w", err)
 	case strings.Contains(version, builtinWords):
-		return "", errors.New("it is a crunch-run with builtin commands itself; name Arvados's own, such as " + stockPackage)
+		return nil, "", errors.New("it is a crunch-run with builtin commands itself; name Arvados's own, such as " + stockPackage)
 	case !strings.HasPrefix(version, stockName+" "):
-		return "", fmt.Errorf("it does not answer as Arvados's crunch-run does, but %.100q", version)
+		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does, but %.100q", version)
 	}
-	return version, nil
+	var size uint64
+	for _, part := range theirs.Progs {
+		size = max(size, part.Off+part.Filesz)
+	}
+	return io.NewSectionReader(program, 0, int64(size)), version, nil
 }
 
-func writeBundle(front *io.SectionReader, program *os.File, out string) (size int64, err error) {
+func writeBundle(front, program *io.SectionReader, out string) (size int64, err error) {
 	f, err := os.CreateTemp(filepath.Dir(out), filepath.Base(out)+".*")
 	if err != nil {
 		return 0, err

@@ -194,28 +194,21 @@ func (d lockDir) list(stdout, stderr io.Writer) error {
 			continue
 		}
 		if strings.HasPrefix(name, lockPrefix) && strings.HasSuffix(name, lockSuffix) {
-			d.probe(filepath.Join(string(d), name), stdout, stderr)
+			if err := d.probe(filepath.Join(string(d), name), stdout, stderr); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// probe reports on one lock file.
-func (d lockDir) probe(path string, stdout, stderr io.Writer) {
-	f, err := os.Open(path)
-	if err != nil {
-		return // gone meanwhile, or another user's
+// probe reports on one lock file. An error is one of the lock on the folder.
+func (d lockDir) probe(path string, stdout, stderr io.Writer) error {
+	f, err := d.sweep(path, stderr)
+	if f == nil {
+		return err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || info.Size() == 0 {
-		return // starting up
-	}
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil {
-		if err := d.remove(path); err != nil {
-			fmt.Fprintf(stderr, "unlink %s: %v\n", path, err)
-		}
-		return
-	}
 	var proc procInfo
 	if err := json.NewDecoder(f).Decode(&proc); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", path, err)
@@ -226,13 +219,39 @@ func (d lockDir) probe(path string, stdout, stderr io.Writer) {
 	} else {
 		fmt.Fprintln(stdout, proc.UUID)
 	}
+	return nil
 }
 
-func (d lockDir) remove(path string) error {
+// sweep opens a lock file that somebody holds, and removes one that nobody does;
+// nil means that there is nothing to report.
+func (d lockDir) sweep(path string, stderr io.Writer) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil // gone meanwhile, or another user's
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		f.Close()
+		return nil, nil // starting up
+	}
+	// Without the lock on the folder, a process that is just starting could
+	// find its lock taken by us.
 	all, err := d.open("all", syscall.LOCK_EX)
 	if err != nil {
-		return err
+		f.Close()
+		return nil, err
 	}
 	defer all.Close()
-	return os.Remove(path)
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil {
+		return f, nil
+	}
+	defer f.Close()
+	// Somebody else may have removed it, and a new process made its own.
+	if now, err := os.Stat(path); err != nil || !os.SameFile(info, now) {
+		return nil, nil
+	}
+	if err := os.Remove(path); err != nil {
+		fmt.Fprintf(stderr, "unlink %s: %v\n", path, err)
+	}
+	return nil, nil
 }

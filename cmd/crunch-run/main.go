@@ -11,13 +11,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -98,9 +98,9 @@ type configData struct {
 
 // runContainer decides who runs the container, and does it.
 func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer) error {
-	site, err := builtin.LoadSite(cmd.site)
-	if err != nil {
-		return err
+	site, siteErr := builtin.LoadSite(cmd.site)
+	if siteErr != nil {
+		fmt.Fprintf(stderr, "ordinary containers only, until this is mended: %v\n", siteErr)
 	}
 	stock, err := findStock(site)
 	if err != nil {
@@ -125,10 +125,14 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 	ctx, stop := stoppable(context.Background())
 	defer stop()
 	ctr, err := ask(ctx, client, cmd.uuid)
-	if ctx.Err() != nil {
-		return context.Cause(ctx) // nothing has begun; a stock one would not know of the signal
+	if _, _, ok := builtin.Find(ctr.Command); siteErr != nil && (ok || isReserved(ctr)) {
+		return siteErr
 	}
 	if err != nil || !isBuiltin(ctx, client, site, ctr, stderr) {
+		stop() // a signal from here on ends this process at once
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // nothing has begun; stock would not know of the signal
+		}
 		return stock.exec(cmd.stockArgs, input)
 	}
 	closeLockOnExec()
@@ -177,34 +181,43 @@ const labelTime = time.Minute
 // another image is ours too, only its content says, and it is looked at only where
 // the command is one of ours; when in doubt, stock runs the container.
 func isBuiltin(ctx context.Context, client *arvados.Client, site builtin.Site, ctr arvados.Container, stderr io.Writer) bool {
-	if ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage {
+	if isReserved(ctr) {
 		return true
 	}
 	if _, _, ok := builtin.Find(ctr.Command); !ok || site.IsBuiltin(ctr.ContainerImage) {
 		return ok
 	}
-	ctx, cancel := context.WithTimeout(ctx, labelTime)
+	timed, cancel := context.WithTimeout(ctx, labelTime)
 	defer cancel()
-	ours, err := builtinrun.HasLabel(ctx, client, ctr.ContainerImage)
-	if err != nil {
+	ours, err := builtinrun.HasLabel(timed, client, ctr.ContainerImage)
+	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "whether image %s is for builtin commands cannot be seen, so that stock crunch-run gets the container: %v\n", ctr.ContainerImage, err)
 	}
 	return ours
 }
 
-// stoppable is a context that the signals of dispatchers cancel.
-func stoppable(ctx context.Context) (context.Context, context.CancelFunc) {
+// isReserved: the image is one of two names that mean no image at all.
+func isReserved(ctr arvados.Container) bool {
+	return ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage
+}
+
+// stoppable is a context that the signals of dispatchers cancel, until stop is
+// called. Those that came before stop are heeded when it returns.
+func stoppable(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 1)
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	go func() {
-		select {
-		case sig := <-signals:
+		defer close(done)
+		if sig, ok := <-signals; ok {
 			cancel(fmt.Errorf("caught signal: %v", sig))
-		case <-ctx.Done():
 		}
 	}()
-	return ctx, func() { signal.Stop(signals); cancel(errors.New("done")) }
+	return ctx, sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+	})
 }
 
 // killGrace is how long a killed process may take before kill reports that it

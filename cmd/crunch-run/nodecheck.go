@@ -38,7 +38,7 @@ func nodeCheck(siteFile string, w io.Writer) error {
 	site, err := builtin.LoadSite(siteFile)
 	if err != nil {
 		say("", "%v", err)
-		return errors.New("no container can run: mend the site file")
+		return errors.New("no builtin command can run, and ordinary containers only if their program is found without it: mend the site file")
 	}
 	var wrong []string
 	if err := checkStock(ctx, site, say); err != nil {

@@ -146,7 +146,8 @@ func memoryFile(r io.Reader) (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), stockName)
-	if _, err = io.Copy(f, r); err == nil {
+	// A hundred MiB and more, while a container waits to be started: large pieces.
+	if _, err = io.CopyBuffer(struct{ io.Writer }{f}, r, make([]byte, 1<<20)); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {

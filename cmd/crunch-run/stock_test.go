@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"gopkg.in/check.v1"
@@ -143,6 +144,35 @@ func (s *stockSuite) TestNobodyAnswers(c *check.C) {
 	c.Check(stdout, check.Matches, `(?s).*"Args":\["crunch-run","-no-detach","-stdin-config","`+uuid+`"\].*`) // stock says what is wrong
 }
 
+// A signal while it is not yet known who runs the container ends it there: stock
+// would never hear of it.
+func (s *stockSuite) TestSignalBeforeTheHandOver(c *check.C) {
+	for _, at := range []string{"/containers/", "/collections/"} {
+		var pid atomic.Int64
+		api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, at) {
+				for pid.Load() == 0 {
+				}
+				syscall.Kill(int(pid.Load()), syscall.SIGINT)
+				<-r.Context().Done()
+				return
+			}
+			io.WriteString(w, `{"container_image":"aa74aece2d9695e90ea55207736b74f7+132","command":["docker","pull","x"]}`)
+		}))
+		cmd := exec.Command(s.bundle(c), "-stdin-config", uuid)
+		cmd.Stdin = strings.NewReader(strings.ReplaceAll(s.input(0), s.api.Listener.Addr().String(), api.Listener.Addr().String()))
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		c.Assert(cmd.Start(), check.IsNil)
+		pid.Store(int64(cmd.Process.Pid))
+		cmd.Wait() // the exit code says it
+		c.Check(cmd.ProcessState.ExitCode(), check.Equals, 1, check.Commentf("%s", &stderr))
+		c.Check(stderr.String(), check.Matches, `(?s).*: caught signal: interrupt\n`)
+		c.Check(stdout.String(), check.Equals, "")
+		api.Close()
+	}
+}
+
 func (s *stockSuite) TestCarriedProgramStartsItselfAgain(c *check.C) {
 	bundle := s.bundle(c)
 	cmd := exec.Command(bundle, "-no-detach", "-stdin-config", uuid)
@@ -209,6 +239,30 @@ func (s *stockSuite) TestDamagedBundle(c *check.C) {
 	}
 }
 
+// A mistake in the site file stops builtin commands and nothing else.
+func (s *stockSuite) TestSiteFileWithAMistake(c *check.C) {
+	site := filepath.Join(c.MkDir(), "builtin.yml")
+	c.Assert(os.WriteFile(site, []byte("links: sometimes\n"), 0600), check.IsNil)
+	bundle := s.bundle(c)
+	stdout, stderr, _, code := s.run(c, s.input(0), bundle, "-builtin-config", site, "-stdin-config", uuid)
+	c.Check(code, check.Equals, 0)
+	c.Check(stdout, check.Matches, `(?s).*"Args":\["crunch-run","-stdin-config","`+uuid+`"\].*`)
+	c.Check(stderr, check.Matches, `(?s)ordinary containers only, until this is mended: .*"sometimes" is none of auto, always, never\n`)
+
+	for _, ctr := range []string{
+		`{"container_image":"arvados/builtin","command":["echo"]}`,
+		`{"container_image":"aa74aece2d9695e90ea55207736b74f7+132","command":["docker","pull","x"]}`,
+	} {
+		api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, ctr) }))
+		stdin := strings.ReplaceAll(s.input(0), s.api.Listener.Addr().String(), api.Listener.Addr().String())
+		stdout, stderr, _, code := s.run(c, stdin, bundle, "-builtin-config", site, "-stdin-config", uuid)
+		c.Check(code, check.Equals, 1)
+		c.Check(stdout, check.Equals, "")
+		c.Check(stderr, check.Matches, `(?s).*: read site file .*"sometimes" is none of auto, always, never\n`)
+		api.Close()
+	}
+}
+
 func (s *stockSuite) TestStockIsMissing(c *check.C) {
 	for stock, want := range map[string]string{
 		filepath.Join(s.dir, "none"): "no such file or directory",
@@ -242,7 +296,7 @@ func (s *stockSuite) TestNodeCheck(c *check.C) {
 		{"no stock program", "stock_crunch_run: /none",
 			`(?s).*stock +stock crunch-run \(/none\) cannot be started: .*`, `ordinary containers cannot run`},
 		{"a site file with a mistake", "links: sometimes",
-			`(?s).*"sometimes" is none of auto, always, never\n`, `no container can run: mend the site file`},
+			`(?s).*"sometimes" is none of auto, always, never\n`, `no builtin command can run, and ordinary containers only .*: mend the site file`},
 	} {
 		site := filepath.Join(c.MkDir(), "builtin.yml")
 		c.Assert(os.WriteFile(site, []byte(trial.site+"\n"), 0600), check.IsNil)

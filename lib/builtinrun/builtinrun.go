@@ -64,6 +64,24 @@ type Outcome struct {
 // container: without a gateway it is what users see.
 const logSaveInterval = 20 * time.Second
 
+// stopGrace is how long the end of a container that was told to stop may be sat
+// out with servers that do not answer. Dispatchers take a node whose crunch-run
+// does not go for broken; without a final state, they cancel the container.
+const stopGrace = 8 * time.Second
+
+// graceful is a context that outlives ctx by stopGrace.
+func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(stopGrace):
+			cancel(fmt.Errorf("no answer within %v of being told to stop", stopGrace))
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel(nil) }
+}
+
 // Run takes the container through its life. ctx is cancelled, with a cause
 // that says why, when the container is to be stopped. An error means that the
 // record may not have its final state.
@@ -98,7 +116,8 @@ func Run(ctx context.Context, cfg Config, work Work) error {
 	final, links := s.work(ctx, cfg, logs, meter, work)
 
 	// The container must reach its end even when it was told to stop.
-	ctx = context.WithoutCancel(ctx)
+	ctx, done := graceful(ctx)
+	defer done()
 	s.Log.Print(final["state"]) // readers of the log wait for a line that ends so
 	if err := logs.save(ctx, true); err != nil {
 		// As crunch-run: no result without its log.

@@ -40,7 +40,8 @@ type stage struct {
 	instance           string // of the node; for node.json and the price
 	prices             string // file
 	saveLogs, tellCost chan os.Signal
-	broken             []error // what the node was called broken for
+	broken             []error       // what the node was called broken for
+	patience           time.Duration // how long trouble is sat out
 
 	mtx    sync.Mutex
 	script []*scene
@@ -66,7 +67,7 @@ func status(code int) http.HandlerFunc {
 }
 
 func newStage(c *check.C) *stage {
-	s := &stage{tmp: c.MkDir(), instance: `{"ProviderType":"test"}`}
+	s := &stage{tmp: c.MkDir(), instance: `{"ProviderType":"test"}`, patience: 2 * time.Second}
 	os.Setenv("TMPDIR", s.tmp)
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
@@ -179,7 +180,7 @@ func (s *stage) rerun(c *check.C, cr arvados.ContainerRequest, site builtin.Site
 
 func (s *stage) start(ctx context.Context, cr arvados.ContainerRequest, site builtin.Site, stderr io.Writer) error {
 	dispatcher := s.Client(s.SystemRootToken)
-	dispatcher.Timeout = 2 * time.Second // how long trouble is sat out
+	dispatcher.Timeout = s.patience
 	return builtinrun.Run(ctx, builtinrun.Config{
 		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Site: site, Stderr: stderr,
 		InstanceType: s.instance, PricesFile: s.prices, SaveLogs: s.saveLogs, TellCost: s.tellCost,

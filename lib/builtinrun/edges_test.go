@@ -1,0 +1,109 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package builtinrun_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"gopkg.in/check.v1"
+)
+
+// edge is something that happens to a container while it is being worked on, and
+// the record that it ends with.
+type edge struct {
+	what string
+	// happens is called once, in the middle of a layer. stop is what a signal
+	// does.
+	happens  func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, stop func())
+	goesOn   bool          // the registry sends the rest of the layer then
+	patience time.Duration // with servers that do not answer; usually 2 s
+	changes  attrs
+	state    arvados.ContainerState
+	problem  string // runtime_status.error, a regular expression
+	err      string // of Run: what crunch-run says when it exits with 1; a regular expression
+}
+
+var edges = []edge{
+	{what: "signal", happens: func(_ *lifeSuite, _ *check.C, _ arvados.ContainerRequest, stop func()) { stop() },
+		state: arvados.ContainerStateCancelled},
+	{what: "max_run_time has passed", happens: func(*lifeSuite, *check.C, arvados.ContainerRequest, func()) {},
+		changes: attrs{"scheduling_parameters": attrs{"max_run_time": 1}},
+		state:   arvados.ContainerStateCancelled, problem: `request: .*max_run_time: maximum run time exceeded .*`},
+	{what: "the user cancels the request, and the dispatcher sends SIGTERM", happens: func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, stop func()) {
+		c.Check(s.user.RequestAndDecode(nil, "PATCH", "arvados/v1/container_requests/"+cr.UUID, nil,
+			attrs{"container_request": attrs{"priority": 0}}), check.IsNil)
+		stop()
+	}, state: arvados.ContainerStateCancelled},
+	{what: "the container's token expires", goesOn: true, happens: func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, _ func()) {
+		var ctr arvados.Container
+		c.Check(s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
+		c.Check(s.root.RequestAndDecode(nil, "PATCH", "arvados/v1/api_client_authorizations/"+ctr.AuthUUID, nil,
+			attrs{"api_client_authorization": attrs{"expires_at": "2020-01-01T00:00:00Z"}}), check.IsNil)
+	}, state: arvados.ContainerStateCancelled, problem: `api: .*401.*`},
+	{what: "somebody else cancels the container", goesOn: true, happens: func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, _ func()) {
+		c.Check(s.root.RequestAndDecode(nil, "PUT", "arvados/v1/containers/"+cr.ContainerUUID, nil,
+			attrs{"container": attrs{"state": "Cancelled"}}), check.IsNil)
+	}, state: arvados.ContainerStateCancelled, err: `(?s)final state of .* could not be saved: api: PUT containers/.*422.*`},
+	{what: "somebody else cancels it, and the dispatcher sends SIGTERM", happens: func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, stop func()) {
+		c.Check(s.root.RequestAndDecode(nil, "PUT", "arvados/v1/containers/"+cr.ContainerUUID, nil,
+			attrs{"container": attrs{"state": "Cancelled"}}), check.IsNil)
+		stop()
+	}, state: arvados.ContainerStateCancelled, err: `(?s)final state of .* could not be saved: api: PUT containers/.*422.*`},
+	{what: "the API server is gone until the end", goesOn: true, happens: func(s *lifeSuite, _ *check.C, _ arvados.ContainerRequest, _ func()) {
+		s.fail(`^api `, -1, status(http.StatusServiceUnavailable))
+	}, state: arvados.ContainerStateRunning, err: `(?s)final state of .* could not be saved: api: PUT containers/.*503.*`},
+	{what: "API server and Keep are gone, and a signal", patience: time.Hour, happens: func(s *lifeSuite, _ *check.C, _ arvados.ContainerRequest, stop func()) {
+		s.fail(`^(api|keep) `, -1, status(http.StatusServiceUnavailable))
+		stop()
+	}, state: arvados.ContainerStateRunning, err: `(?s)final state of .* could not be saved: .*`},
+}
+
+// Whatever happens in the middle of the work, the container ends soon, nothing
+// that anybody could take for its output is left, and somebody is told.
+func (s *lifeSuite) TestEdges(c *check.C) {
+	for _, t := range edges {
+		s.TearDownTest(c)
+		s.SetUpTest(c)
+		cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, t.changes)
+		s.patience = max(s.patience, t.patience)
+		ctx, stop := context.WithCancelCause(context.Background())
+		var once sync.Once
+		var happened time.Time
+		s.registry.Always("/blobs/"+app.Layers[0].Digest, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+			once.Do(func() {
+				t.happens(s, c, cr, func() { stop(errors.New("caught signal: terminated")) })
+				happened = time.Now()
+			})
+			if !t.goesOn {
+				registrytest.Stall(mib)(w, r, serve)
+				return
+			}
+			serve(w, r)
+		})
+		e := s.run(ctx, c, cr, s.site)
+		stop(nil)
+		took := time.Since(happened).Seconds()
+		c.Logf("%s: container %s, request %s, exit code %v, output %q, after %.1f s, runtime_status.error %q; crunch-run: %v",
+			t.what, e.ctr.State, e.cr.State, e.exit, e.ctr.Output, took, e.problem, e.runError)
+		about := check.Commentf(t.what)
+		c.Check(e.ctr.State, check.Equals, t.state, about)
+		c.Check(e.exit, check.IsNil, about)
+		c.Check(e.ctr.Output, check.Equals, "", about)
+		c.Check(e.problem, check.Matches, t.problem, about)
+		if t.err == "" {
+			c.Check(e.runError, check.IsNil, about)
+		} else {
+			c.Check(e.runError, check.ErrorMatches, t.err, about)
+		}
+		c.Check(s.visible(c), check.HasLen, 0, about)
+		c.Check(took < 10, check.Equals, true, about)
+	}
+}
