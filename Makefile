@@ -23,7 +23,16 @@ test: lint ## install what the tests need (Debian, as root), then run all of the
 	build/need-engine
 	build/need-jobs-image
 	build/need-second-engine
-	go test -race -p 1 -timeout 40m ./... # one package at a time: several use the same engines
+	$(MAKE) --no-print-directory -j 2 test-with-engines test-without
+
+# Packages whose tests use the same engines take turns, beside all others.
+WITH_ENGINES := cmd/... lib/arvdocker lib/builtinhost lib/builtinrun lib/dockerstandin lib/imagesource/engine lib/imagetar/... lib/keepdocker sdk/cwl
+
+test-with-engines:
+	go test -race -p 1 -timeout 40m $(WITH_ENGINES:%=./%)
+
+test-without:
+	go test -race -p 1 -timeout 40m $$(go list ./... | grep -vxF "$$(go list $(WITH_ENGINES:%=./%))")
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l cmd lib sdk services build | tee /dev/stderr)"
@@ -36,10 +45,16 @@ bench: all ## measure speed and memory against ceilings and peers (ONLY=pull run
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./build/bench
 	bin/bench $(ONLY)
 
+interop: ## run crunch-run beside Arvados's own on this node (STOCK=/path/to/arvados-server; see doc/develop.md)
+	@test -x "$(STOCK)" || { echo "name Arvados's own program: make interop STOCK=/usr/bin/crunch-run" >&2; exit 1; }
+	build/need-test-tools
+	build/need-engine
+	STOCK_CRUNCH_RUN=$(abspath $(STOCK)) go test -count=1 -v ./cmd/crunch-run -check.f interopSuite -check.vv
+
 update-golden: ## write the golden files anew after a change of format that is meant
 	go test ./lib/... -update
 
 clean: ## remove what was built
 	rm -rf bin
 
-.PHONY: help all demo test lint bench update-golden clean
+.PHONY: help all demo test test-with-engines test-without lint bench interop update-golden clean
