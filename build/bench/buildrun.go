@@ -7,7 +7,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,8 +33,8 @@ func (c *cluster) run(ctx context.Context, site string, command []string, mounts
 	if err != nil {
 		return ran{}, err
 	}
-	file := filepath.Join(c.dir, "builtin.yml")
-	if err := os.WriteFile(file, []byte(site), 0600); err != nil {
+	file, err := c.siteFile(site)
+	if err != nil {
 		return ran{}, err
 	}
 	all := map[string]interface{}{"/out": map[string]interface{}{"kind": "tmp"}}
@@ -63,9 +62,7 @@ func (c *cluster) run(ctx context.Context, site string, command []string, mounts
 	if err := root.RequestAndDecodeContext(ctx, nil, "POST", path+"/lock", nil, nil); err != nil {
 		return ran{}, err
 	}
-	config, err := json.Marshal(map[string]interface{}{"Env": map[string]string{
-		"ARVADOS_API_HOST": c.APIAddress, "ARVADOS_API_TOKEN": c.SystemRootToken, "ARVADOS_API_HOST_INSECURE": "1",
-	}})
+	config, err := c.stdin()
 	if err != nil {
 		return ran{}, err
 	}
@@ -75,7 +72,7 @@ func (c *cluster) run(ctx context.Context, site string, command []string, mounts
 	cmd.WaitDelay = time.Minute
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(config), &stderr
-	c.firstPut = time.Time{}
+	c.forgetPuts()
 	started := time.Now()
 	if err := cmd.Start(); err != nil {
 		return ran{}, err

@@ -6,12 +6,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"git.arvados.org/arvados.git/services/localcluster"
@@ -26,6 +29,8 @@ type cluster struct {
 
 	mtx      sync.Mutex
 	firstPut time.Time // when the first large block was announced to Keep
+
+	apiCalls atomic.Int64
 }
 
 func startCluster(ctx context.Context) (*cluster, error) {
@@ -36,7 +41,7 @@ func startCluster(ctx context.Context) (*cluster, error) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	c := &cluster{dir: dir}
-	c.Cluster, err = localcluster.Start(ctx, localcluster.Options{Dir: dir, Log: log, Wrap: c.watchPuts})
+	c.Cluster, err = localcluster.Start(ctx, localcluster.Options{Dir: dir, Log: log, Wrap: c.watch})
 	return c, err
 }
 
@@ -45,12 +50,11 @@ func (c *cluster) close() {
 	os.RemoveAll(c.dir)
 }
 
-func (c *cluster) watchPuts(server string, h http.Handler) http.Handler {
-	if server != "keep" {
-		return h
-	}
+func (c *cluster) watch(server string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut && r.ContentLength > 1<<20 {
+		if server == "api" {
+			c.apiCalls.Add(1)
+		} else if r.Method == http.MethodPut && r.ContentLength > 1<<20 {
 			c.mtx.Lock()
 			if c.firstPut.IsZero() {
 				c.firstPut = time.Now()
@@ -59,6 +63,30 @@ func (c *cluster) watchPuts(server string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// forgetPuts makes the next large block the first.
+func (c *cluster) forgetPuts() {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	c.firstPut = time.Time{}
+}
+
+// siteFile is a file with the given text, of its own for each process.
+func (c *cluster) siteFile(text string) (string, error) {
+	f, err := os.CreateTemp(c.dir, "builtin-*.yml")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(text)
+	return f.Name(), errors.Join(err, f.Close())
+}
+
+// stdin is what a dispatcher gives crunch-run.
+func (c *cluster) stdin() ([]byte, error) {
+	return json.Marshal(map[string]interface{}{"Env": map[string]string{
+		"ARVADOS_API_HOST": c.APIAddress, "ARVADOS_API_TOKEN": c.SystemRootToken, "ARVADOS_API_HOST_INSECURE": "1",
+	}})
 }
 
 func (c *cluster) keepURL() string { return "http://" + c.KeepAddress }

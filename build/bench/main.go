@@ -35,9 +35,11 @@ type figure struct {
 
 // families measure; each cleans up after itself.
 var families = map[string]func(context.Context) ([]figure, error){
-	"build": buildFamily,
-	"find":  findFamily,
-	"pull":  pullFamily,
+	"build":   buildFamily,
+	"find":    findFamily,
+	"front":   frontFamily,
+	"migrate": migrateFamily,
+	"pull":    pullFamily,
 }
 
 // steps are the peers and ceilings, run as processes of their own so that they

@@ -48,7 +48,7 @@ var rows = map[string][]string{
 	"lib/dockerstandin":       {"lib/arvdocker", "lib/builtin", "lib/buildcontext", "lib/fault", "lib/imagemigrate", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
 	"lib/keepdocker":          {"lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "lib/dockerimage", "lib/imagesource", "sdk"},
 	"lib/imageresolve":        {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
-	"lib/imagemigrate":        {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
+	"lib/imagemigrate/":       {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"services/localapi/":      {"lib/dockerimage", "lib/fault", "lib/imageref", "lib/imagetar", "lib/keepfile", "sdk"},
 	"services/localkeep":      {"sdk"},
 	"services/localcluster":   {"services/localapi", "services/localkeep", "services/localdispatch", "lib", "sdk"},
@@ -65,6 +65,7 @@ var only = map[string]string{
 	"github.com/moby/buildkit/client":                      "lib/imagesource/engine",
 	"github.com/google/go-containerregistry/pkg/v1/remote": "lib/imagesource/registry",
 	"github.com/go-git/go-git/v5/plumbing/transport/http":  "lib/buildcontext",
+	"github.com/jackc/pgx/v5":                              "lib/imagemigrate/sqlstore",
 	"modernc.org/sqlite":                                   "services/localapi",
 }
 

@@ -67,7 +67,7 @@ ARVADOS_API_HOST_INSECURE, or of ~/.config/arvados/settings.conf.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.CommandPath()} })
 	root.AddCommand(p.pullCommand(), p.buildCommand(), p.imagesCommand(), p.inspectCommand(),
 		p.tagCommand(), p.loadCommand(), p.pushCommand(), p.saveCommand(), p.verifyCommand(),
-		p.historyCommand(), p.migrateCommand(), p.setupCommand(), p.doctorCommand())
+		p.historyCommand(), p.migrateCommand(), p.syncCommand(), p.setupCommand(), p.doctorCommand())
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true // they say [OPTIONS], as docker's do
 		if most, ok := imageArguments[cmd.Name()]; ok {

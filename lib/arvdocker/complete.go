@@ -26,7 +26,7 @@ const (
 // commands, those that are not here take files.
 var imageArguments = map[string]int{
 	"images": 1, "inspect": math.MaxInt, "tag": 1, "save": 1, "verify": 1, "history": 1,
-	"pull": 0, "push": 0, "migrate": 0, "doctor": 0,
+	"pull": 0, "push": 0, "migrate": 0, "sync": 0, "doctor": 0,
 }
 
 // completeImages lets the shell complete names of images in Keep for the first

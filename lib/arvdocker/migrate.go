@@ -13,7 +13,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagemigrate"
@@ -23,8 +22,10 @@ import (
 // migrateFlags are what migrate is to do, and how.
 type migrateFlags struct {
 	dryRun, verify, rollback bool
+	toLinks, deep            bool
 	ownNamesOnly             bool
 	resume, undo, report     string
+	sql                      string
 	parallel                 int
 	rate                     float64
 }
@@ -40,7 +41,9 @@ takes an administrator's token. Links stay as they are.
 
 First see by --dry-run what it would do. It can be stopped and started again at
 any time: what is written is not written again. --verify compares what names mean
-by links and by properties. --rollback takes back what the rollback file tells.`,
+by links and by properties. --rollback takes back what the rollback file tells.
+--to-links is the way back: it writes the links that properties imply. --sql reads
+and writes the cluster's database itself, which is much faster.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.check(cmd.Flags().Changed); err != nil {
@@ -48,12 +51,11 @@ by links and by properties. --rollback takes back what the rollback file tells.`
 			}
 			ctx := cmd.Context()
 			s, err := p.connect(ctx)
+			if err == nil {
+				err = s.mustBeAdmin()
+			}
 			if err != nil {
 				return err
-			}
-			if !s.user.IsAdmin {
-				return wrong("ARVADOS_API_TOKEN", fmt.Errorf("it is that of %s, who is no administrator", cmp.Or(s.user.Username, s.user.UUID)),
-					"use an administrator's token: images of all users are read and changed")
 			}
 			return s.migrate(ctx, flags)
 		},
@@ -62,28 +64,48 @@ by links and by properties. --rollback takes back what the rollback file tells.`
 	f.BoolVar(&flags.dryRun, "dry-run", false, "change nothing; count, and show every special case")
 	f.BoolVar(&flags.verify, "verify", false, "change nothing; look each name up by links and by properties, and show where the answers differ")
 	f.BoolVar(&flags.rollback, "rollback", false, "give all collections in the rollback file the properties that they had")
+	f.BoolVar(&flags.toLinks, "to-links", false, "write the links that properties imply and that are missing, and no properties")
+	f.BoolVar(&flags.deep, "deep", false, "also read images in Keep, for properties that links do not tell")
 	f.StringVar(&flags.undo, "rollback-file", "arv-docker-migrate.rollback", "`file` that gets what --rollback needs; it is added to")
 	f.StringVar(&flags.resume, "resume", "", "`file` that remembers how far this has come, to go on from there")
 	f.StringVar(&flags.report, "report", "", "`file` for a report, a line of JSON for each collection or difference; \"-\" is standard output")
 	f.BoolVar(&flags.ownNamesOnly, "own-names-only", false, "leave out names by links that do not belong to the owner of the collection")
+	f.StringVar(&flags.sql, "sql", "", "do it through the PostgreSQL database at this `address`: a URL, or \"host=… user=… dbname=…\"")
 	f.IntVar(&flags.parallel, "parallel", 4, "requests at a time")
 	f.Float64Var(&flags.rate, "rate", 0, "changes a second at most; 0 for no limit")
 	return cmd
 }
 
-// check refuses flags that say nothing together.
-func (f migrateFlags) check(given func(string) bool) error {
+// mustBeAdmin refuses the tokens of others.
+func (s *session) mustBeAdmin() error {
+	if s.user.IsAdmin {
+		return nil
+	}
+	return wrong("ARVADOS_API_TOKEN", fmt.Errorf("it is that of %s, who is no administrator", cmp.Or(s.user.Username, s.user.UUID)),
+		"use an administrator's token: images of all users are read and changed")
+}
+
+// checkPace refuses what --parallel and --rate cannot be.
+func checkPace(parallel int, rate float64) error {
 	for _, limit := range []struct {
 		flag string
 		bad  bool
 		hint string
 	}{
-		{"--parallel", f.parallel < 1 || f.parallel > 64, "write a number from 1 to 64"},
-		{"--rate", f.rate < 0, "write a number of changes a second, or 0 for no limit"},
+		{"--parallel", parallel < 1 || parallel > 64, "write a number from 1 to 64"},
+		{"--rate", rate < 0, "write a number of changes a second, or 0 for no limit"},
 	} {
 		if limit.bad {
 			return wrong(limit.flag, errors.New("the number is out of range"), limit.hint)
 		}
+	}
+	return nil
+}
+
+// check refuses flags that say nothing together.
+func (f migrateFlags) check(given func(string) bool) error {
+	if err := checkPace(f.parallel, f.rate); err != nil {
+		return err
 	}
 	for _, only := range []struct {
 		flag string
@@ -91,8 +113,10 @@ func (f migrateFlags) check(given func(string) bool) error {
 		not  []string
 	}{
 		{"dry-run", f.dryRun, []string{"verify", "rollback", "rollback-file", "resume", "rate"}},
-		{"verify", f.verify, []string{"rollback", "rollback-file", "resume", "rate", "own-names-only"}},
-		{"rollback", f.rollback, []string{"resume", "own-names-only"}},
+		{"verify", f.verify, []string{"rollback", "rollback-file", "resume", "rate", "own-names-only", "to-links", "deep"}},
+		{"rollback", f.rollback, []string{"resume", "own-names-only", "to-links", "deep"}},
+		{"sql", f.sql != "", []string{"verify", "rollback", "to-links", "parallel", "deep"}},
+		{"to-links", f.toLinks, []string{"rollback-file", "own-names-only", "deep"}},
 	} {
 		for _, other := range only.not {
 			if only.on && given(other) {
@@ -105,7 +129,7 @@ func (f migrateFlags) check(given func(string) bool) error {
 
 // migrate does what the flags say, with a report.
 func (s *session) migrate(ctx context.Context, flags migrateFlags) error {
-	report, err := s.openReport(flags)
+	report, err := openReport(s.Stdout, flags.report, flags.resume != "")
 	if err != nil {
 		return err
 	}
@@ -114,6 +138,8 @@ func (s *session) migrate(ctx context.Context, flags migrateFlags) error {
 		err = s.compareNames(ctx, flags, report)
 	case flags.rollback:
 		err = s.rollBack(ctx, flags, report)
+	case flags.toLinks:
+		err = s.writeImpliedLinks(ctx, flags, report)
 	default:
 		err = s.copyLinks(ctx, flags, report)
 	}
@@ -123,19 +149,19 @@ func (s *session) migrate(ctx context.Context, flags migrateFlags) error {
 	return err
 }
 
-// openReport opens the file for the report. One that is gone on with is added to.
-func (s *session) openReport(flags migrateFlags) (io.WriteCloser, error) {
-	switch flags.report {
+// openReport opens the file for the report, to add to it if it is gone on with.
+func openReport(stdout io.Writer, path string, add bool) (io.WriteCloser, error) {
+	switch path {
 	case "":
 		return nopCloser{io.Discard}, nil
 	case "-":
-		return nopCloser{s.Stdout}, nil
+		return nopCloser{stdout}, nil
 	}
 	how := os.O_TRUNC
-	if flags.resume != "" {
+	if add {
 		how = os.O_APPEND
 	}
-	file, err := os.OpenFile(flags.report, os.O_CREATE|os.O_WRONLY|how, 0666)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|how, 0666)
 	if err != nil {
 		return nil, wrong("--report", err, "name a file that can be written")
 	}
@@ -154,31 +180,29 @@ func (s *session) copyLinks(ctx context.Context, flags migrateFlags, report io.W
 		DryRun:   flags.dryRun,
 		Parallel: flags.parallel,
 		Rate:     flags.rate,
-		Report: func(row imagemigrate.Row) error {
-			if flags.dryRun && flags.report != "-" {
-				for _, special := range row.Cases {
-					fmt.Fprintln(s.Stdout, strings.TrimSpace(fmt.Sprintf("%s: %s %s", row.Collection, special.Kind, special.Detail)))
-				}
-			}
-			return printJSONLine(report, row)
-		},
+		Report:   s.reportTo(report, flags),
 		Passed: func(at imagemigrate.Position) error {
 			s.now(fmt.Sprintf("links %d, images written %d", at.Summary.Links, at.Summary.Written))
-			if flags.resume == "" {
-				return nil
-			}
-			at.Server = s.API.APIHost
-			return at.Save(flags.resume)
+			return s.remember(at, flags)
 		},
 	}
 	var err error
-	if flags.resume != "" {
-		if m.Start, err = imagemigrate.LoadPosition(flags.resume); err != nil {
+	if m.Start, err = s.begin(flags, ""); err != nil {
+		return err
+	}
+	if flags.deep {
+		if m.Deep, err = s.keep(ctx); err != nil {
 			return err
 		}
-		if at := m.Start.Server; at != "" && at != s.API.APIHost {
-			return wrong("--resume", fmt.Errorf("%s is about %s, not about %s", flags.resume, at, s.API.APIHost), "name another file")
+	}
+	if flags.sql != "" {
+		store, err := s.openDatabase(ctx, flags)
+		if err != nil {
+			return err
 		}
+		defer store.Close(context.WithoutCancel(ctx))
+		m.Store = store
+		m.Strict = (&doctor{session: s}).checkVocabulary(ctx).State == warning
 	}
 	if !flags.dryRun {
 		if m.Rollback, err = imagemigrate.OpenRollback(flags.undo); err != nil {
@@ -191,10 +215,8 @@ func (s *session) copyLinks(ctx context.Context, flags migrateFlags, report io.W
 	if err != nil {
 		return err
 	}
-	if flags.resume != "" {
-		if err := os.Remove(flags.resume); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return wrong("--resume", err, "remove it: all is done")
-		}
+	if err := forget(flags); err != nil {
+		return err
 	}
 	s.sum(flags, summary)
 	if d := (&doctor{session: s}).checkVocabulary(ctx); flags.dryRun && d.State == warning {
@@ -215,7 +237,11 @@ func (s *session) sum(flags migrateFlags, summary imagemigrate.Summary) {
 	if flags.dryRun {
 		verb = "to be written"
 	}
-	fmt.Fprintf(s.Stdout, "links: %d, what they point to: %d\n", summary.Links, summary.Heads)
+	if flags.toLinks {
+		fmt.Fprintf(s.Stdout, "images: %d, links that they have: %d, links %s: %d\n", summary.Heads, summary.Links, verb, summary.NewLinks)
+	} else {
+		fmt.Fprintf(s.Stdout, "links: %d, what they point to: %d\n", summary.Links, summary.Heads)
+	}
 	fmt.Fprintf(s.Stdout, "collections %s: %d, unchanged: %d, left: %d, failed: %d\n", verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
 	for _, kind := range slices.Sorted(maps.Keys(summary.Cases)) {
 		fmt.Fprintf(s.Stdout, "  %-20s %d\n", kind, summary.Cases[kind])

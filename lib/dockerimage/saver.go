@@ -172,15 +172,13 @@ func (w *work) save(ctx context.Context, img imagetar.Image) (*Saved, error) {
 	saved := describe(img)
 	saved.ManifestText = keepfile.ManifestText(FileName(layout.ConfigDigest), blocks)
 	saved.PDH = arvados.PortableDataHash(saved.ManifestText)
+	saved.Layers = bigLayers(img.Layers)
 	seen := map[string]bool{}
 	for _, layer := range img.Layers {
 		if seen[layer.Digest] {
 			continue
 		}
 		seen[layer.Digest] = true
-		if layer.Size >= imagetar.BigMember {
-			saved.Layers = append(saved.Layers, layer.Digest)
-		}
 		saved.Size += unpackedSize(layer, w.ends[layer.Digest])
 	}
 	saved.Reused = w.reused

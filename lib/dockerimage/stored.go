@@ -30,29 +30,43 @@ import (
 // keep must be for the token that found was found with. Errors are of side
 // Request if the collection does not hold what it should.
 func Open(ctx context.Context, keep keepfile.BlockReader, found Found) (imagetar.Image, error) {
+	stored, err := open(ctx, keep, found)
+	return stored.Image, err
+}
+
+// storedImage is an image in a collection.
+type storedImage struct {
+	imagetar.Image
+	file   keepfile.File
+	layers []*storedMember // where each one is
+}
+
+func open(ctx context.Context, keep keepfile.BlockReader, found Found) (storedImage, error) {
 	file, hash, err := found.image()
 	if err != nil {
-		return imagetar.Image{}, found.blame("", err)
+		return storedImage{}, found.blame("", err)
 	}
 	members, err := skimArchive(ctx, keep, file)
 	if err != nil {
-		return imagetar.Image{}, found.blame("", err)
+		return storedImage{}, found.blame("", err)
 	}
 	replay := &replay{skimmer: newSkimmer(ctx, keep, file), parts: members.parts()}
 	defer replay.skimmer.close()
 	archive, err := imagetar.ScanArchive(replay, sink(members.blob))
 	if err != nil {
-		return imagetar.Image{}, found.blame("", err)
+		return storedImage{}, found.blame("", err)
 	}
-	img := archive.Image
+	img := storedImage{Image: archive.Image, file: file}
 	config := fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config))
 	if hash != config && !slices.Contains(img.Digests, hash) {
 		// Some engines call an image by its manifest, and so have those
 		// who stored what they saved.
-		return imagetar.Image{}, found.blame("", fmt.Errorf("its file is called %s but holds image %s", file.Path, config))
+		return storedImage{}, found.blame("", fmt.Errorf("its file is called %s but holds image %s", file.Path, config))
 	}
 	for i := range img.Layers {
-		img.Layers[i].Open = members.find(archive.Members[i]).opener(keep, file, found, img.Layers[i])
+		member := members.find(archive.Members[i])
+		img.layers = append(img.layers, member)
+		img.Layers[i].Open = member.opener(keep, file, found, img.Layers[i])
 	}
 	return img, nil
 }

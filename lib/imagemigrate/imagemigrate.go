@@ -6,10 +6,13 @@
 // properties of their collections, so that a lookup by properties answers what
 // one by links answered. Clusters that have been in use for long hold names of
 // images in links of the classes docker_image_hash and docker_image_repo+tag.
+// For as long as something looks at links only, it brings back into links what
+// only properties say, once or continuously.
 //
-// It is for administrators, by way of arv-docker migrate. It adds to properties
-// and replaces none, keeps what it needs to undo itself, and can be stopped and
-// started again at any point. It never changes a link, nor files of a collection.
+// It is for administrators, by way of arv-docker migrate and sync. It adds to
+// properties and links and replaces none, keeps what it needs to undo itself, and
+// can be stopped and started again at any point. It never changes or removes a
+// link, nor files of a collection.
 package imagemigrate
 
 import (
@@ -20,15 +23,21 @@ import (
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/keepfile"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
 // Migration is one way over all links of a cluster.
 type Migration struct {
-	API dockerimage.API // as an administrator, who can read everything
+	API   dockerimage.API // as an administrator, who can read everything
+	Store Store           // instead of API, if it is not nil
 	Rules
+	// Strict is set where a vocabulary is known to be strict and to lack keys;
+	// else that is found out from an API server that refuses them.
+	Strict   bool
+	Deep     keepfile.BlockReader // Keep with the token of API, to read what only images tell; nil to write only what links tell
 	DryRun   bool
-	Parallel int           // writes at a time; 0 means 4
+	Parallel int           // writes at a time by API; 0 means 4
 	Rate     float64       // writes a second at most; 0 for no limit
 	Rollback *RollbackFile // gets what is needed to undo it; not used by a dry run
 	// Start is where to begin: zero, or the Position where an earlier run has
@@ -43,7 +52,9 @@ type Migration struct {
 // by which one goes on.
 type Position struct {
 	Server  string  `json:"server,omitempty"` // for whoever keeps it: which cluster it is in
-	After   string  `json:"after"`            // the last head of links that is done
+	Way     string  `json:"way,omitempty"`    // "" for a Migration; WayToLinks
+	Pass    int     `json:"pass,omitempty"`   // ToLinks goes through images several times
+	After   string  `json:"after"`            // the last head of links, or image, that is done
 	Summary Summary `json:"summary"`
 }
 
@@ -56,6 +67,7 @@ type Summary struct {
 	Left        int          `json:"left"`      // get none: see the cases
 	Failed      int          `json:"failed"`    // the API server refused
 	Cases       map[Kind]int `json:"cases"`
+	NewLinks    int          `json:"new_links,omitempty"` // by ToLinks
 	LastFailure string       `json:"last_failure,omitempty"`
 }
 
@@ -72,12 +84,13 @@ const (
 
 // Row is one line of the report.
 type Row struct {
-	Collection string   `json:"collection"` // or what else links point to
-	Owner      string   `json:"owner,omitempty"`
-	Action     Action   `json:"action"`
-	Names      []string `json:"names,omitempty"` // that are added
-	Cases      []Case   `json:"cases,omitempty"`
-	Error      string   `json:"error,omitempty"`
+	Collection string    `json:"collection"` // or what else links point to
+	Owner      string    `json:"owner,omitempty"`
+	Action     Action    `json:"action"`
+	Names      []string  `json:"names,omitempty"` // that are added
+	Links      []NewLink `json:"links,omitempty"` // by ToLinks
+	Cases      []Case    `json:"cases,omitempty"`
+	Error      string    `json:"error,omitempty"`
 }
 
 // Classes of links, and the property of theirs that tells when the image was made.
@@ -110,13 +123,6 @@ func apiFault(op, subject string, err error) error {
 		e.Transient = !isRefusal(err) && refused.StatusCode != http.StatusUnauthorized
 	}
 	return e
-}
-
-// collection is a collection with its properties as the server has written them:
-// numbers may be longer than a float64.
-type collection struct {
-	arvados.Collection
-	Raw json.RawMessage `json:"properties"`
 }
 
 // setProperties replaces all properties of a collection.

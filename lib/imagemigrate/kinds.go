@@ -50,6 +50,12 @@ const (
 	OldHead     Kind = "head-is-old"     // an old version of a collection
 )
 
+// About reading images.
+const (
+	NotRead Kind = "not-read" // it cannot be read, or not without reading too much of it
+	NoSize  Kind = "no-size"  // that would take reading too much
+)
+
 // About writing.
 const (
 	Frozen  Kind = "frozen"  // the project takes no changes

@@ -15,23 +15,35 @@ import (
 
 // LoadPosition reads where a migration has stopped; the zero value, if there is no
 // such file.
-func LoadPosition(path string) (p Position, err error) {
+func LoadPosition(path string) (Position, error) { return load[Position](path) }
+
+// LoadSyncPosition reads where a Sync has stopped; the zero value, if there is no
+// such file.
+func LoadSyncPosition(path string) (SyncPosition, error) { return load[SyncPosition](path) }
+
+func load[P Position | SyncPosition](path string) (p P, err error) {
 	buf, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Position{}, nil
+		return p, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(buf, &p)
 	}
 	if err != nil {
-		return Position{}, &fault.Error{Op: "read resume file", Side: fault.Request, Subject: path, Err: err,
+		var none P
+		return none, &fault.Error{Op: "read resume file", Side: fault.Request, Subject: path, Err: err,
 			Hint: "remove it to begin at the start; what is written already is not written again"}
 	}
 	return p, nil
 }
 
 // Save writes the position to a file that is whole at any time.
-func (p Position) Save(path string) error {
+func (p Position) Save(path string) error { return save(path, p) }
+
+// Save writes the position to a file that is whole at any time.
+func (p SyncPosition) Save(path string) error { return save(path, p) }
+
+func save[P Position | SyncPosition](path string, p P) error {
 	buf, err := json.Marshal(p)
 	if err == nil {
 		unfinished := path + "~"

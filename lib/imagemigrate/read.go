@@ -125,6 +125,12 @@ func isLocal(link arvados.Link) bool {
 	return len(link.HeadUUID) >= 5 && strings.HasPrefix(link.UUID, link.HeadUUID[:5])
 }
 
+// isLocalCollection reports whether the links of a head, if there are any, point to
+// a collection of the same cluster.
+func (g group) isLocalCollection() bool {
+	return isCollection(g.key) && (len(g.links) == 0 || isLocal(g.links[0]))
+}
+
 // collectionPage is how many collections are asked for at a time. They come with
 // manifests, of some 100 bytes for 64 MiB.
 const collectionPage = 100
@@ -150,11 +156,8 @@ func collections(ctx context.Context, api dockerimage.API, attr string, values [
 			if err != nil {
 				return nil, apiFault("list", "collections", err)
 			}
-			for i := range list.Items {
-				coll := &list.Items[i]
-				if coll.Properties, err = decode(coll.Raw); err != nil {
-					return nil, apiFault("read properties of collection", coll.UUID, err)
-				}
+			if err := decodeAll(list.Items); err != nil {
+				return nil, err
 			}
 			all = append(all, list.Items...)
 			// Servers give fewer than were asked for where manifests are
@@ -166,6 +169,17 @@ func collections(ctx context.Context, api dockerimage.API, attr string, values [
 		}
 	}
 	return all, nil
+}
+
+// decodeAll reads the properties of collections.
+func decodeAll(colls []collection) (err error) {
+	for i := range colls {
+		coll := &colls[i]
+		if coll.Properties, err = decode(coll.Raw); err != nil {
+			return apiFault("read properties of collection", coll.UUID, err)
+		}
+	}
+	return nil
 }
 
 // whereGone tells what has become of collections that lookups do not find.

@@ -19,9 +19,10 @@ import (
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
-// Keys of properties that this package adds to; all others are written where there
-// is nothing, or not at all.
+// Keys of properties. Names, digests and the time of naming are added to; all
+// others are written where there is nothing, or not at all.
 const (
+	keyHash      = "docker-image-hash"
 	keyNames     = "docker-image-repo-tag"
 	keyTimestamp = "docker-image-timestamp"
 	keyDigest    = "arv:docker-image-digest"

@@ -5,16 +5,17 @@
 package imagemigrate
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
+	"net/http"
 	"slices"
-	"sync/atomic"
+	"strconv"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"golang.org/x/sync/errgroup"
 )
 
 // defaultParallel is how many writes are under way at a time. API servers have
@@ -25,17 +26,23 @@ const defaultParallel = 4
 // answer, cannot take the token or something cannot be written here; collections
 // that the server refuses to change are in the report, and counted.
 func (m *Migration) Run(ctx context.Context) (Summary, error) {
-	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate)}
+	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate), store: m.Store}
+	if r.store == nil {
+		r.store = apiStore{m.API, m.Parallel}
+	}
 	r.Summary.Cases = maps.Clone(m.Start.Summary.Cases)
 	if r.Summary.Cases == nil {
 		r.Summary.Cases = map[Kind]int{}
 	}
+	if m.Strict {
+		r.strict = &arvados.TransactionError{StatusCode: http.StatusBadRequest, Errors: []string{strconv.Quote(keyHash), strconv.Quote(keyTimestamp)}}
+	}
 	var chunk []group
-	for g, err := range groups(ctx, m.API, "head_uuid", r.After, classHash, className) {
+	for links, err := range r.store.Heads(ctx, r.After) {
 		if err != nil {
 			return r.Summary, err
 		}
-		if chunk = append(chunk, g); len(chunk) == r.pace.chunk() {
+		if chunk = append(chunk, group{links[0].HeadUUID, links}); len(chunk) == r.pace.chunk() {
 			if err := r.do(ctx, chunk); err != nil {
 				return r.Summary, err
 			}
@@ -49,17 +56,19 @@ func (m *Migration) Run(ctx context.Context) (Summary, error) {
 type run struct {
 	*Migration
 	Position
-	pace *pace
-	// refused is what a server with a strict vocabulary has said of keys
+	store Store
+	pace  *pace
+	// strict is what a server with a strict vocabulary has said of keys
 	// without twins; those after it are written in the form that it takes.
-	refused atomic.Pointer[error]
+	strict error
 }
 
 // job is one collection, or what else links point to.
 type job struct {
 	Row
-	coll   collection
-	change Change
+	coll    Collection
+	change  Change
+	changed bool // somebody has changed the collection since it was read
 }
 
 // do brings some heads to their end.
@@ -67,11 +76,8 @@ func (r *run) do(ctx context.Context, chunk []group) error {
 	if len(chunk) == 0 {
 		return nil
 	}
-	jobs, err := r.plan(ctx, chunk)
+	jobs, err := r.settle(ctx, chunk)
 	if err != nil {
-		return err
-	}
-	if err := r.write(ctx, jobs); err != nil {
 		return err
 	}
 	r.Summary.Heads += len(chunk)
@@ -96,26 +102,67 @@ func (r *run) do(ctx context.Context, chunk []group) error {
 	return r.Passed(r.Position)
 }
 
+// attempts are how often changes are made anew for collections that somebody else
+// is changing, and pause is the time between them.
+const (
+	attempts = 5
+	pause    = 200 * time.Millisecond
+)
+
+// settle plans and writes, anew for what somebody has changed in between.
+func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
+	settled := map[string]*job{}
+	for attempt := 1; ; attempt++ {
+		jobs, err := r.plan(ctx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for i, j := range jobs {
+			if was := settled[j.Collection]; was != nil {
+				jobs[i] = was
+			}
+		}
+		todo := slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.Action != Written || settled[j.Collection] != nil })
+		if err := r.write(ctx, todo); err != nil {
+			return nil, err
+		}
+		changed := slices.ContainsFunc(jobs, func(j *job) bool { return j.changed })
+		if !changed || attempt == attempts {
+			return jobs, nil
+		}
+		for _, j := range jobs {
+			if !j.changed {
+				settled[j.Collection] = j
+			}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // plan says what is to be done with each head, and with images that have replaced
 // some of them.
 func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 	var uuids []string
 	for _, g := range chunk {
-		if isCollection(g.key) && isLocal(g.links[0]) {
+		if g.isLocalCollection() {
 			uuids = append(uuids, g.key)
 		}
 	}
-	colls, err := collections(ctx, r.API, "uuid", uuids)
+	colls, err := r.store.Collections(ctx, "uuid", uuids)
 	if err != nil {
 		return nil, err
 	}
-	byUUID := map[string]collection{}
+	byUUID := map[string]Collection{}
 	for _, coll := range colls {
 		byUUID[coll.UUID] = coll
 	}
 	gone := map[string]Kind{}
 	if missing := slices.DeleteFunc(uuids, func(uuid string) bool { return byUUID[uuid].UUID != "" }); len(missing) > 0 {
-		if gone, err = whereGone(ctx, r.API, missing); err != nil {
+		if gone, err = r.store.Gone(ctx, missing); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +177,7 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 			if !isCompatible(coll.ManifestText) {
 				replaced[coll.PortableDataHash] = append(replaced[coll.PortableDataHash], g.links...)
 			}
-		case isCollection(g.key) && isLocal(g.links[0]):
+		case g.isLocalCollection():
 			j.change.Cases = []Case{{Kind: gone[g.key]}}
 		case arvados.PDHMatch(g.key):
 			j.change.Cases = []Case{{Kind: HashHead}}
@@ -148,6 +195,9 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 		jobs = slices.DeleteFunc(jobs, func(own *job) bool { return own.Collection == j.Collection })
 		jobs = append(jobs, j)
 	}
+	if err := r.deepen(ctx, jobs); err != nil {
+		return nil, err
+	}
 	return jobs, r.leaveFrozen(ctx, jobs)
 }
 
@@ -157,7 +207,7 @@ func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvado
 	if len(replaced) == 0 {
 		return nil, nil
 	}
-	to, err := replacements(ctx, r.API, slices.Sorted(maps.Keys(replaced)))
+	to, err := r.store.Replacements(ctx, slices.Sorted(maps.Keys(replaced)))
 	if err != nil || len(to) == 0 {
 		return nil, err
 	}
@@ -165,25 +215,20 @@ func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvado
 	for from, pdh := range to {
 		inherited[pdh] = append(inherited[pdh], replaced[from]...)
 	}
-	colls, err := collections(ctx, r.API, "portable_data_hash", slices.Sorted(maps.Keys(inherited)))
+	colls, err := r.store.Collections(ctx, "portable_data_hash", slices.Sorted(maps.Keys(inherited)))
 	if err != nil {
 		return nil, err
 	}
 	var jobs []*job
 	for _, coll := range colls {
-		class := arvados.Filter{Attr: "link_class", Operator: "in", Operand: []string{classHash, className}}
-		list, err := listLinks(ctx, r.API, "uuid", class, arvados.Filter{Attr: "head_uuid", Operator: "=", Operand: coll.UUID})
-		own := group{key: coll.UUID, links: list.Items}
-		if err == nil && !isLast(list) {
-			own.links, err = rest(ctx, r.API, own, class, "head_uuid")
-		}
+		own, err := r.store.LinksTo(ctx, coll.UUID)
 		if err != nil {
 			return nil, err
 		}
 		jobs = append(jobs, &job{
 			Row:    Row{Collection: coll.UUID, Owner: coll.OwnerUUID, Action: Left},
 			coll:   coll,
-			change: r.Plan(coll.Collection, own.links, inherited[coll.PortableDataHash]),
+			change: r.Plan(coll.Collection, own, inherited[coll.PortableDataHash]),
 		})
 	}
 	return jobs, nil
@@ -197,7 +242,7 @@ func (r *run) leaveFrozen(ctx context.Context, jobs []*job) error {
 			owners[j.coll.OwnerUUID] = true
 		}
 	}
-	no, err := frozen(ctx, r.API, slices.Sorted(maps.Keys(owners)))
+	no, err := r.store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
 	if err != nil {
 		return err
 	}
@@ -221,67 +266,52 @@ func (r *run) leaveFrozen(ctx context.Context, jobs []*job) error {
 
 // write writes what is planned, after what it takes to undo it is safe.
 func (r *run) write(ctx context.Context, jobs []*job) error {
-	jobs = slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.Action != Written })
+	if len(jobs) == 0 {
+		return nil
+	}
+	var changes []Planned
 	var undo []Undo
-	after := map[*job]json.RawMessage{}
 	for _, j := range jobs {
-		if refused := r.refused.Load(); refused != nil {
-			r.twin(j, *refused)
-		}
+		r.twin(j)
 		raw, err := json.Marshal(j.change.Properties)
 		if err != nil {
 			return err
 		}
-		after[j] = raw
 		undo = append(undo, Undo{Collection: j.Collection, Before: j.coll.Raw, After: raw})
+		changes = append(changes, Planned{undo[len(undo)-1], j.coll})
 	}
 	if err := r.Rollback.add(undo...); err != nil {
 		return err
 	}
-	writers, ctx := errgroup.WithContext(ctx)
-	writers.SetLimit(cmp.Or(r.Parallel, defaultParallel))
-	for _, j := range jobs {
-		writers.Go(func() error {
-			if err := r.pace.wait(ctx); err != nil {
-				return err
-			}
-			return r.writeOne(ctx, j, after[j])
-		})
+	refusals, err := r.store.Write(ctx, changes, r.pace.wait)
+	if err != nil {
+		return err
 	}
-	return writers.Wait()
+	// Those that a strict vocabulary has refused are written in its form.
+	known := r.strict != nil
+	var again []*job
+	for i, j := range jobs {
+		err := refusals[i]
+		_, twins := dockerimage.WithTwins(j.change.Properties, err)
+		j.changed = errors.Is(err, ErrChanged)
+		switch {
+		case err == nil:
+		case twins && !known:
+			r.strict = err
+			again = append(again, j)
+		default:
+			j.Action, j.Names, j.Error = Failed, nil, err.Error()
+		}
+	}
+	return r.write(ctx, again)
 }
 
-// twin changes a job to keys that a strict vocabulary lets pass, if that is what
-// the server has refused.
-func (r *run) twin(j *job, refused error) bool {
-	twinned, ok := dockerimage.WithTwins(j.change.Properties, refused)
-	if ok {
+// twin changes a job to keys that a strict vocabulary lets pass.
+func (r *run) twin(j *job) {
+	if twinned, ok := dockerimage.WithTwins(j.change.Properties, r.strict); ok {
 		j.change.Properties = twinned
 		j.Cases = append(j.Cases, Case{Kind: Twinned})
 	}
-	return ok
-}
-
-func (r *run) writeOne(ctx context.Context, j *job, after json.RawMessage) error {
-	err := setProperties(ctx, r.API, j.Collection, after)
-	if err != nil && r.twin(j, err) {
-		r.refused.Store(&err)
-		if after, err = json.Marshal(j.change.Properties); err != nil {
-			return err
-		}
-		if err = r.Rollback.add(Undo{Collection: j.Collection, Before: j.coll.Raw, After: after}); err != nil {
-			return err
-		}
-		err = setProperties(ctx, r.API, j.Collection, after)
-	}
-	if isRefusal(err) {
-		j.Action, j.Names, j.Error = Failed, nil, err.Error()
-		return nil
-	}
-	if err != nil {
-		return apiFault("change collection", j.Collection, err)
-	}
-	return nil
 }
 
 // count counts what has become of a collection.

@@ -60,6 +60,7 @@ type server struct {
 	page        int                             // the most records that it gives at a time; 0 for no limit
 	before      func(uuid string)               // is called before a write
 	clock       int
+	written     []string // UUIDs of collections and links, in the order of writing
 }
 
 // view is the server as somebody sees it; nil readable sees everything.
@@ -100,9 +101,10 @@ func (s *server) collection(owner, manifest string, properties record) string {
 	if properties == nil {
 		properties = record{}
 	}
+	now := s.tick()
 	s.collections = append(s.collections, record{
 		"uuid": uuid, "current_version_uuid": uuid, "owner_uuid": owner, "manifest_text": manifest,
-		"portable_data_hash": arvados.PortableDataHash(manifest), "created_at": s.tick(), "properties": properties, "is_trashed": false,
+		"portable_data_hash": arvados.PortableDataHash(manifest), "created_at": now, "modified_at": now, "properties": properties, "is_trashed": false,
 	})
 	return uuid
 }
@@ -118,9 +120,10 @@ func (s *server) link(owner, class, name, head string, made interface{}) {
 	if made != nil {
 		properties[linkTime] = made
 	}
+	now := s.tick()
 	s.links = append(s.links, record{
 		"uuid": fmt.Sprintf("zzzzz-o0j2j-%015d", len(s.links)*7907%1000003), "owner_uuid": owner, "link_class": class, "name": name,
-		"head_uuid": head, "tail_uuid": "", "properties": properties, "created_at": s.tick(),
+		"head_uuid": head, "tail_uuid": "", "properties": properties, "created_at": now, "modified_at": now,
 	})
 }
 
@@ -159,6 +162,9 @@ func (v *view) RequestAndDecodeContext(ctx context.Context, dst interface{}, met
 	kind, uuid, _ := strings.Cut(strings.TrimPrefix(path, "arvados/v1/"), "/")
 	if method == http.MethodPatch && kind == "collections" {
 		return v.write(uuid, params)
+	}
+	if method == http.MethodPost && kind == "links" {
+		return v.writeLink(dst, params)
 	}
 	if method != http.MethodGet || uuid != "" {
 		return fmt.Errorf("unexpected request: %s %s", method, path)
@@ -229,9 +235,32 @@ func (v *view) write(uuid string, params interface{}) error {
 	if v.before != nil {
 		v.before(uuid)
 	}
-	v.get(uuid)["properties"] = record(properties)
+	v.get(uuid)["properties"], v.get(uuid)["modified_at"] = record(properties), v.tick()
 	v.writes++
+	v.written = append(v.written, uuid)
 	return nil
+}
+
+// writeLink makes a link.
+func (v *view) writeLink(dst, params interface{}) error {
+	buf, err := json.Marshal(params)
+	if err != nil {
+		return err
+	}
+	var sent struct{ Link record }
+	if err := json.Unmarshal(buf, &sent); err != nil {
+		return err
+	}
+	properties, _ := sent.Link["properties"].(map[string]interface{})
+	v.link(sent.Link.text("owner_uuid"), sent.Link.text("link_class"), sent.Link.text("name"), sent.Link.text("head_uuid"), properties[linkTime])
+	made := v.links[len(v.links)-1]
+	v.writes++
+	v.written = append(v.written, made.text("uuid"))
+	buf, err = json.Marshal(made)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(buf, dst)
 }
 
 // matches tells whether all filters hold, as API servers mean them.

@@ -1,0 +1,112 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package imagemigrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
+	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
+	"gopkg.in/check.v1"
+)
+
+type deepSuite struct {
+	ctx  context.Context
+	s    *server
+	keep *keeptest.Keep
+	rows map[string]Row
+}
+
+var _ = check.Suite(&deepSuite{ctx: context.Background()})
+
+func (t *deepSuite) SetUpTest(*check.C) {
+	t.s = &server{groups: []record{{"uuid": project, "can_write": true, "owner_uuid": project}}}
+	t.keep = keeptest.New()
+	t.rows = map[string]Row{}
+}
+
+// saved stores an image, with a link to it, and returns what is said of it.
+func (t *deepSuite) saved(c *check.C, n int64, properties record) (uuid string, said dockerimage.Properties) {
+	saver := &dockerimage.Saver{API: &view{server: t.s}, Keep: t.keep.As("admin")}
+	saved, err := saver.Save(t.ctx, randomimage.New(n, 5<<20, 3000))
+	c.Assert(err, check.IsNil)
+	uuid = t.s.collection(alice, t.keep.Sign(saved.ManifestText, "admin"), properties)
+	t.s.get(uuid)["portable_data_hash"] = saved.PDH
+	t.s.link(alice, className, fmt.Sprintf("lab/app:%d", n), uuid, made)
+	return uuid, saved.Properties(nil, time.Time{})
+}
+
+func (t *deepSuite) run(c *check.C, dry bool) (Summary, error) {
+	return (&Migration{API: &view{server: t.s}, Deep: t.keep.As("admin"), DryRun: dry, Rollback: rollbackFile(c), Report: func(row Row) error {
+		t.rows[row.Collection] = row
+		return nil
+	}}).Run(t.ctx)
+}
+
+// What is missing is filled in, what is there stays, and what needs nothing is not
+// read.
+func (t *deepSuite) TestFilledIn(c *check.C) {
+	bare, said := t.saved(c, 1, nil)
+	some, _ := t.saved(c, 2, record{keyPlatform: "linux/other", keyDigest: []string{"sha256:" + hexOf(3)}})
+	trashed, _ := t.saved(c, 3, nil)
+	t.s.get(trashed)["is_trashed"] = true
+	none := t.s.image(alice, 4, nil)
+	t.s.link(alice, className, "lab/none:1", none, made)
+	before := t.s.properties(c)
+	_, err := t.run(c, true)
+	c.Assert(err, check.IsNil)
+	c.Check(t.s.properties(c), check.Equals, before)
+	summary, err := t.run(c, false)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Written, check.Equals, 3)
+	c.Check(summary.Cases[NotRead], check.Equals, 1)
+
+	of := func(uuid string) dockerimage.Properties {
+		properties := t.s.get(uuid)["properties"].(record)
+		return dockerimage.ParseProperties(properties)
+	}
+	got := of(bare)
+	c.Check([]interface{}{got.PDH, got.Platform, got.Size, got.Layers, got.Digests}, check.DeepEquals,
+		[]interface{}{said.PDH, said.Platform, said.Size, said.Layers, said.Digests})
+	c.Check(of(some).Platform, check.Equals, "linux/other")
+	c.Check(of(some).Digests, check.DeepEquals, []string{"sha256:" + hexOf(3)})
+	c.Check(of(some).Layers, check.HasLen, 1)
+	c.Check(of(none).PDH, check.Equals, "")
+	c.Check(of(none).RepoTags, check.DeepEquals, []string{"lab/none:1"})
+	read := t.keep.Stats().BytesRead
+	writes := t.s.writes
+	_, err = t.run(c, false)
+	c.Assert(err, check.IsNil)
+	c.Check(t.s.writes, check.Equals, writes)
+	c.Check(t.keep.Stats().BytesRead, check.Equals, read)
+}
+
+// An image that cannot be read gets what links tell; a run that is stopped says
+// nothing of images.
+func (t *deepSuite) TestKeepFails(c *check.C) {
+	uuid, _ := t.saved(c, 1, nil)
+	ctx, cancel := context.WithCancel(t.ctx)
+	defer cancel()
+	t.keep.Script = func(context.Context, *keeptest.Op) error { return keeptest.Error{Status: 404, Message: "no block"} }
+	summary, err := t.run(c, false)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Written, check.Equals, 1)
+	cases := t.rows[uuid].Cases
+	c.Check(cases[len(cases)-1].Kind, check.Equals, NotRead)
+	c.Check(strings.Contains(cases[len(cases)-1].Detail, "404 no block"), check.Equals, true)
+	t.keep.Script = func(context.Context, *keeptest.Op) error {
+		cancel()
+		return errors.New("stopped")
+	}
+	t.ctx = ctx
+	_, err = t.run(c, false)
+	t.ctx = context.Background()
+	c.Check(errors.Is(err, context.Canceled), check.Equals, true)
+}

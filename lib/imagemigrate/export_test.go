@@ -1,0 +1,21 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package imagemigrate
+
+// Generated is a cluster in which all that is awkward comes together many times, for
+// tests of other stores. A frozen one's project takes no changes.
+func Generated(seed uint64, frozen bool) *server {
+	s := many(seed)
+	s.groups[0]["can_write"] = !frozen
+	return s
+}
+
+// API is what an administrator sees of it.
+func (s *server) API() *view { return &view{server: s} }
+
+// Records are all collections or links.
+func (s *server) Records(kind string) []record {
+	return map[string][]record{"collections": s.collections, "links": s.links}[kind]
+}

@@ -1,0 +1,99 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package sqlstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/imagemigrate"
+	"github.com/jackc/pgx/v5"
+)
+
+// update changes collections that are as they were read and that nobody is changing
+// at this moment. It sets what the API server sets with a change of properties:
+// whoever looks at modified_at sees it.
+const update = `WITH free AS MATERIALIZED (
+	SELECT c.uuid, plan.after
+	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS plan (uuid, owner, pdh, before, after)
+		JOIN collections c ON c.uuid = plan.uuid
+	WHERE c.properties IS NOT DISTINCT FROM plan.before::jsonb AND c.owner_uuid = plan.owner AND c.portable_data_hash = plan.pdh
+		AND c.current_version_uuid = c.uuid AND (c.trash_at <= statement_timestamp()) IS NOT TRUE
+		AND NOT c.owner_uuid IN (SELECT uuid FROM frozen_groups)
+	FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE collections c
+SET properties = free.after::jsonb, modified_at = statement_timestamp(), updated_at = statement_timestamp(), modified_by_user_uuid = $6
+FROM free WHERE c.uuid = free.uuid
+RETURNING c.uuid`
+
+// atOnce is how many changes are made in one transaction: others wait for a short
+// one at most where they need the disk.
+const atOnce = 10
+
+// rest is the time without writes after each transaction, as a part of the time that
+// it took: the slower the database is, the more of it is left to others.
+const rest = 0.8
+
+// Write makes changes in short transactions. Collections that somebody else has
+// locked, or has changed since they were read, are left to another attempt.
+func (s *Store) Write(ctx context.Context, changes []imagemigrate.Planned, wait func(context.Context) error) ([]error, error) {
+	var refusals []error
+	for some := range slices.Chunk(changes, atOnce) {
+		for range some {
+			if err := wait(ctx); err != nil {
+				return nil, err
+			}
+		}
+		began := time.Now()
+		more, err := s.write(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		refusals = append(refusals, more...)
+		select {
+		case <-time.After(time.Duration(rest * float64(time.Since(began)))):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return refusals, nil
+}
+
+// write makes changes in one transaction.
+func (s *Store) write(ctx context.Context, changes []imagemigrate.Planned) ([]error, error) {
+	var uuids, owners, pdhs, afters []string
+	var befores []*string // nil is NULL
+	for _, change := range changes {
+		uuids, owners = append(uuids, change.Collection), append(owners, change.Read.OwnerUUID)
+		pdhs, afters = append(pdhs, change.Read.PortableDataHash), append(afters, string(change.After))
+		var before *string
+		if change.Before != nil {
+			raw := string(change.Before)
+			before = &raw
+		}
+		befores = append(befores, before)
+	}
+	done := map[string]bool{}
+	rows, err := s.conn.Query(ctx, update, uuids, owners, pdhs, befores, afters, s.user)
+	if err == nil {
+		var uuid string
+		_, err = pgx.ForEachRow(rows, []interface{}{&uuid}, func() error {
+			done[uuid] = true
+			return nil
+		})
+	}
+	if err != nil && (ctx.Err() != nil || !isBusy(err)) {
+		return nil, dbFault("change", "collections", err)
+	}
+	refusals := make([]error, len(changes))
+	for i, change := range changes {
+		if err != nil || !done[change.Collection] {
+			refusals[i] = imagemigrate.ErrChanged
+		}
+	}
+	return refusals, nil
+}

@@ -1,0 +1,136 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package imagemigrate
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"golang.org/x/sync/errgroup"
+)
+
+// Store is where the links and collections of a cluster are. It shows what an
+// administrator sees through the API without asking for the trash and old versions.
+type Store interface {
+	// Heads are the links of the classes docker_image_hash and
+	// docker_image_repo+tag, those to one head together, in the store's order
+	// of heads, from the first one after a head on ("" is before all).
+	Heads(ctx context.Context, after string) iter.Seq2[[]arvados.Link, error]
+	// LinksTo are all links of these classes to one head.
+	LinksTo(ctx context.Context, head string) ([]arvados.Link, error)
+	// Collections are those whose attribute, "uuid" or "portable_data_hash",
+	// has one of some values.
+	Collections(ctx context.Context, attr string, values []string) ([]Collection, error)
+	// Gone tells what has become of each collection that is not seen.
+	Gone(ctx context.Context, uuids []string) (map[string]Kind, error)
+	// Replacements are the portable data hashes of images that have replaced
+	// those of the given ones, by what docker_image_migration links of the
+	// system say; of several the newest.
+	Replacements(ctx context.Context, pdhs []string) (map[string]string, error)
+	// Frozen are those owners that are projects which take no changes.
+	Frozen(ctx context.Context, owners []string) (map[string]bool, error)
+	// Write writes properties, and tells for each change why it was not
+	// written, ErrChanged or a refusal; nil if it was. It ends with an error if
+	// going on makes no sense. wait is called once for each change before it is
+	// made, and returns when it is time for it.
+	Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error)
+}
+
+// Planned is a change that is to be made to a collection, given as it was read.
+type Planned struct {
+	Undo
+	Read Collection
+}
+
+// ErrChanged says that somebody else is changing, or has changed, the properties
+// that a change was made for, so that it has to be made anew.
+var ErrChanged = errors.New("somebody else has been changing it all the time")
+
+// Collection is a collection with its properties as the server has written them:
+// numbers may be longer than a float64.
+type Collection struct {
+	arvados.Collection
+	Raw json.RawMessage `json:"properties"`
+}
+
+// collection is the same to the rest of this package.
+type collection = Collection
+
+// Decode reads Properties from Raw.
+func (c *Collection) Decode() (err error) {
+	c.Properties, err = decode(c.Raw)
+	return err
+}
+
+// apiStore is an API server.
+type apiStore struct {
+	api      dockerimage.API
+	parallel int
+}
+
+func (s apiStore) Heads(ctx context.Context, after string) iter.Seq2[[]arvados.Link, error] {
+	return func(yield func([]arvados.Link, error) bool) {
+		for g, err := range groups(ctx, s.api, "head_uuid", after, classHash, className) {
+			if !yield(g.links, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s apiStore) LinksTo(ctx context.Context, head string) ([]arvados.Link, error) {
+	class := arvados.Filter{Attr: "link_class", Operator: "in", Operand: []string{classHash, className}}
+	list, err := listLinks(ctx, s.api, "uuid", class, arvados.Filter{Attr: "head_uuid", Operator: "=", Operand: head})
+	if err != nil || isLast(list) {
+		return list.Items, err
+	}
+	return rest(ctx, s.api, group{key: head, links: list.Items}, class, "head_uuid")
+}
+
+func (s apiStore) Collections(ctx context.Context, attr string, values []string) ([]Collection, error) {
+	return collections(ctx, s.api, attr, values)
+}
+
+func (s apiStore) Gone(ctx context.Context, uuids []string) (map[string]Kind, error) {
+	return whereGone(ctx, s.api, uuids)
+}
+
+func (s apiStore) Replacements(ctx context.Context, pdhs []string) (map[string]string, error) {
+	return replacements(ctx, s.api, pdhs)
+}
+
+func (s apiStore) Frozen(ctx context.Context, owners []string) (map[string]bool, error) {
+	return frozen(ctx, s.api, owners)
+}
+
+// Write writes several at a time. There is no way to make a change depend on what
+// was there before.
+func (s apiStore) Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error) {
+	refusals := make([]error, len(changes))
+	writers, ctx := errgroup.WithContext(ctx)
+	writers.SetLimit(cmp.Or(s.parallel, defaultParallel))
+	for i, change := range changes {
+		writers.Go(func() error {
+			if err := wait(ctx); err != nil {
+				return err
+			}
+			err := setProperties(ctx, s.api, change.Collection, change.After)
+			if isRefusal(err) {
+				refusals[i] = err
+				return nil
+			}
+			if err != nil {
+				return apiFault("change collection", change.Collection, err)
+			}
+			return nil
+		})
+	}
+	return refusals, writers.Wait()
+}

@@ -1,0 +1,221 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package imagemigrate
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
+)
+
+// Sync keeps links and properties of images in step, for as long as some programs
+// look at the ones and some at the others. It looks again and again at what was
+// changed, and does with each image what a Migration does, and then ToLinks. So it
+// adds on both sides, and removes on none.
+type Sync struct {
+	API dockerimage.API // as an administrator, who can read everything
+	Rules
+	Parallel int           // writes at a time; 0 means 4
+	Rate     float64       // writes a second at most; 0 for no limit
+	Rollback *RollbackFile // gets what is needed to undo changes of properties
+	Every    time.Duration // between two looks; 0 means 10 seconds
+	Overlap  time.Duration // see defaultOverlap, which 0 means
+	// Start is where to begin: zero, which is with everything that there is,
+	// or the SyncPosition of an earlier one. Passed is told of each that is
+	// reached.
+	Start  SyncPosition
+	Passed func(SyncPosition) error
+	Report func(Row) error // is told of what was written, and of failures
+	Warn   func(error)     // is told of trouble that may pass
+	Stats  SyncStats
+}
+
+// SyncPosition is how far a Sync has come. In JSON it is the content of the file by
+// which one goes on.
+type SyncPosition struct {
+	Server string               `json:"server,omitempty"` // for whoever keeps it: which cluster it is in
+	Until  map[string]time.Time `json:"until"`            // changes up to then have been dealt with, by kind
+}
+
+const (
+	defaultEvery = 10 * time.Second
+	// longestWait is the time between two looks while the API server does not
+	// answer, at most.
+	longestWait = 5 * time.Minute
+	// defaultOverlap is how far each look goes back before the last change
+	// that was seen. A record gets its modified_at when a transaction changes
+	// it, and is seen when that ends; API servers give up requests after five
+	// minutes (API.RequestTimeout). Clocks of several servers of one cluster
+	// differ by less.
+	defaultOverlap = 5 * time.Minute
+)
+
+// syncing is a Sync under way.
+type syncing struct {
+	*Sync
+	SyncPosition
+	properties *run
+	links      *linking
+	// seen are the changes within the overlap that have been dealt with, by
+	// kind and UUID.
+	seen map[string]map[string]time.Time
+}
+
+// Run ends without an error when ctx does, and with one if the API server cannot
+// take the token or something cannot be written here. Other trouble it sits out,
+// with growing pauses.
+func (s *Sync) Run(ctx context.Context) error {
+	if s.Every == 0 {
+		s.Every = defaultEvery
+	}
+	if s.Overlap == 0 {
+		s.Overlap = defaultOverlap
+	}
+	y := s.begin()
+	for wait := s.Every; ; {
+		err := y.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			wait = s.Every
+			s.Stats.looked()
+		case !fault.Transient(err):
+			return err
+		default:
+			s.Stats.failed()
+			s.Warn(err)
+			wait = min(2*wait, max(longestWait, s.Every))
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// begin makes the two ways of which this consists, which share their pace.
+func (s *Sync) begin() *syncing {
+	pace := newPace(s.Rate)
+	report := func(row Row) error {
+		s.Stats.count(row)
+		if row.Action != Written && row.Action != Failed {
+			return nil
+		}
+		return s.Report(row)
+	}
+	y := &syncing{
+		Sync:         s,
+		SyncPosition: SyncPosition{Until: maps.Clone(s.Start.Until)},
+		properties: &run{
+			Migration: &Migration{API: s.API, Rules: s.Rules, Rollback: s.Rollback, Report: report},
+			store:     apiStore{s.API, s.Parallel},
+			pace:      pace,
+		},
+		links: &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, pace: pace},
+		seen:  map[string]map[string]time.Time{},
+	}
+	if y.Until == nil {
+		y.Until = map[string]time.Time{}
+	}
+	y.properties.Summary.Cases, y.links.Summary.Cases = map[Kind]int{}, map[Kind]int{}
+	return y
+}
+
+// look deals with all that was changed since the last time.
+func (y *syncing) look(ctx context.Context) error {
+	now := time.Now()
+	for _, s := range streams() {
+		if y.seen[s.name] == nil {
+			y.seen[s.name] = map[string]time.Time{}
+		}
+		seen := y.seen[s.name]
+		from := y.Until[s.name]
+		if !from.IsZero() {
+			from = from.Add(-y.Overlap)
+		}
+		maps.DeleteFunc(seen, func(_ string, at time.Time) bool { return !at.After(from) })
+		var chunk []touched
+		for c, err := range s.changes(ctx, y.API, from) {
+			if err != nil {
+				return err
+			}
+			if seen[c.UUID].Equal(c.ModifiedAt) {
+				continue
+			}
+			if chunk = append(chunk, c); len(chunk) == y.links.pace.chunk() {
+				if err := y.deal(ctx, s, chunk, now); err != nil {
+					return err
+				}
+				chunk = nil
+			}
+		}
+		if err := y.deal(ctx, s, chunk, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deal brings the images into step that some changes are about.
+func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, now time.Time) error {
+	if len(chunk) == 0 {
+		return nil
+	}
+	var images []string
+	for _, c := range chunk {
+		images = append(images, c.image())
+	}
+	slices.Sort(images)
+	if err := y.bring(ctx, slices.Compact(images)); err != nil {
+		return err
+	}
+	until := chunk[len(chunk)-1].ModifiedAt
+	if until.After(now) { // by a clock that is wrong
+		until = now
+	}
+	if until.After(y.Until[s.name]) {
+		y.Until[s.name] = until
+	}
+	for _, c := range chunk {
+		if c.ModifiedAt.After(until.Add(-y.Overlap)) {
+			y.seen[s.name][c.UUID] = c.ModifiedAt
+		}
+	}
+	y.Stats.changed(s.name, len(chunk), y.Until[s.name])
+	return y.Passed(y.SyncPosition)
+}
+
+// bring brings images into step: properties first, so that what links imply by
+// these is written at once, and nothing is left to do when this is seen as a
+// change itself.
+func (y *syncing) bring(ctx context.Context, images []string) error {
+	links, err := linksTo(ctx, y.API, images)
+	if err != nil {
+		return err
+	}
+	var heads []group
+	var here []string
+	for _, image := range images {
+		head := group{key: image, links: links[image]}
+		heads = append(heads, head)
+		if head.isLocalCollection() {
+			here = append(here, image)
+		}
+	}
+	if err := y.properties.do(ctx, heads); err != nil {
+		return err
+	}
+	colls, err := collections(ctx, y.API, "uuid", here)
+	if err != nil {
+		return err
+	}
+	return y.links.do(ctx, colls)
+}
