@@ -42,11 +42,11 @@ func main() {
 	}
 	if filepath.Base(os.Args[0]) == dockerstandin.Name {
 		host := &builtinhost.Host{
-			API:     client,
-			InImage: os.Getenv(builtin.Variable) != "",
-			Files:   os.DirFS("/"),
-			Stdout:  os.Stdout,
-			Stderr:  os.Stderr,
+			API:    client,
+			Image:  os.Getenv(builtin.Variable),
+			Files:  os.DirFS("/"),
+			Stdout: os.Stdout,
+			Stderr: os.Stderr,
 		}
 		if code, ours := host.Run(ctx, os.Args[1:]); ours {
 			os.Exit(code)

@@ -76,6 +76,7 @@ type loadFlags struct {
 	tags        []string
 	project     string
 	links       string
+	imageID     dockerimage.ImageID
 	quiet, json bool
 }
 
@@ -84,6 +85,12 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the collection as JSON")
 	addLinksFlag(cmd, &f.links)
+	addImageIDFlag(cmd, &f.imageID)
+}
+
+// addImageIDFlag adds the flag for a cluster whose nodes call images otherwise.
+func addImageIDFlag(cmd *cobra.Command, id *dockerimage.ImageID) {
+	cmd.Flags().Var(id, "image-id", "what the nodes' engines call a loaded image, "+string(dockerimage.ByConfig)+" or "+string(dockerimage.ByManifest)+", as image_id in their site file")
 }
 
 // load stores the image in an archive, and makes its collection if the owner has
@@ -99,7 +106,7 @@ func (s *session) load(ctx context.Context, in io.Reader, size int64, names []st
 		return nil, err
 	}
 	defer s.done()
-	saver := &dockerimage.Saver{API: s.API, Keep: kc, Owner: owner, Blocks: dockerimage.BlocksInFlight()}
+	saver := &dockerimage.Saver{API: s.API, Keep: kc, Owner: owner, ImageID: f.imageID, Blocks: dockerimage.BlocksInFlight()}
 	if !f.quiet {
 		show := s.transfer("stored")
 		in = &counter{r: in, count: func(n int64) { show(n, size) }}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"github.com/spf13/cobra"
 )
@@ -63,6 +64,7 @@ shares the project with all users is printed. A second run changes only what dif
 	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "say what would be published, and store nothing")
 	cmd.Flags().BoolVar(&flags.json, "json", false, "print what is there afterwards as JSON")
 	addLinksFlag(cmd, &flags.links)
+	addImageIDFlag(cmd, &flags.imageID)
 	return cmd
 }
 
@@ -72,6 +74,7 @@ type setupFlags struct {
 	base    string
 	runner  string
 	links   string
+	imageID dockerimage.ImageID
 	dryRun  bool
 	json    bool
 }

@@ -7,7 +7,6 @@ package arvdocker
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,11 +39,15 @@ func (u *setup) publishBuiltin(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	variable := "1"
+	if u.flags.imageID == dockerimage.ByManifest {
+		variable = string(dockerimage.ByManifest)
+	}
 	config := attrs{
 		"architecture": u.program.architecture,
 		"os":           "linux",
 		"config": attrs{
-			"Env":    []string{"PATH=/bin", builtin.Variable + "=1"},
+			"Env":    []string{"PATH=/bin", builtin.Variable + "=" + variable},
 			"Labels": map[string]string{builtin.Label: "1"},
 		},
 	}
@@ -120,7 +123,10 @@ func (u *setup) publishRunner(ctx context.Context, name string) (string, error) 
 	if name == "" {
 		name = usualRunner + "-builtin:" + tagIn(base.Properties.RepoTags, u.flags.base)
 	}
-	hash := fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config))
+	hash, err := base.Hash()
+	if err != nil {
+		return "", err
+	}
 	return u.publish(ctx, imagetar.Image{Config: raw, Layers: append(slices.Clone(img.Layers), layer)}, name,
 		[]dockerimage.Base{{Name: u.flags.base, Hash: hash, PDH: base.PDH}})
 }
@@ -214,10 +220,13 @@ func withLayer(config attrs, layer imagetar.Layer) ([]byte, error) {
 // returns the portable data hash.
 func (u *setup) publish(ctx context.Context, img imagetar.Image, name string, bases []dockerimage.Base) (string, error) {
 	thing := published{Kind: "image", Name: name}
-	hash := fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config))
+	layout, err := imagetar.NewLayout(img)
+	if err != nil {
+		return "", err
+	}
 	coll, err := u.findImage(ctx,
 		arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: u.owner},
-		arvados.Filter{Attr: "properties." + keyHash, Operator: "=", Operand: hash})
+		arvados.Filter{Attr: "properties." + keyHash, Operator: "=", Operand: u.flags.imageID.Of(layout)})
 	if err != nil {
 		return "", err
 	}
@@ -236,7 +245,7 @@ func (u *setup) publish(ctx context.Context, img imagetar.Image, name string, ba
 		if err != nil {
 			return "", err
 		}
-		saver := &dockerimage.Saver{API: u.API, Keep: kc, Owner: u.owner, Blocks: dockerimage.BlocksInFlight(), Progress: func(p dockerimage.Progress) {
+		saver := &dockerimage.Saver{API: u.API, Keep: kc, Owner: u.owner, ImageID: u.flags.imageID, Blocks: dockerimage.BlocksInFlight(), Progress: func(p dockerimage.Progress) {
 			u.now(name + ": stored " + builtin.Size(p.Done) + " of " + builtin.Size(p.Total))
 		}}
 		saved, err := saver.Save(ctx, img)

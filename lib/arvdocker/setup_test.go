@@ -105,6 +105,23 @@ func (s *setupSuite) TestTwice(c *check.C) {
 	c.Check(names(c, img.Layers[0]), check.DeepEquals, []string{"bin/", "bin/docker"})
 }
 
+// For nodes that call images by their manifests, images are named so, and the
+// program inside will do the same. Both kinds can be there at a time.
+func (s *setupSuite) TestNamedByManifest(c *check.C) {
+	byConfig := s.setup(c).Published[0]
+	for _, state := range []string{"new", "unchanged"} {
+		r := s.setup(c, "--image-id", "manifest")
+		c.Check(r.states()[0], check.Equals, state+" image arvados/builtin:latest")
+		img, config := s.image(c, r.Published[0].PortableDataHash)
+		c.Check(config.Config.Env, check.DeepEquals, []string{"PATH=/bin", "ARVADOS_BUILTIN_IMAGE=manifest"})
+		layout, err := imagetar.NewLayout(img)
+		c.Assert(err, check.IsNil)
+		c.Check(s.collection(c, r.Published[0].UUID).Properties["docker-image-hash"], check.Equals, layout.ManifestDigest)
+		c.Check(r.Published[0].UUID, check.Not(check.Equals), byConfig.UUID)
+	}
+	s.run(c, "verify", "arvados/builtin")
+}
+
 // names are the members of a layer.
 func names(c *check.C, layer imagetar.Layer) (names []string) {
 	r, err := layer.Open(context.Background())

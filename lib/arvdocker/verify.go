@@ -6,6 +6,7 @@ package arvdocker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"git.arvados.org/arvados.git/lib/builtin"
@@ -83,7 +84,7 @@ func (s *session) verify(ctx context.Context, name string, asJSON bool) error {
 		return err
 	}
 	return &fault.Error{Op: "verify", Side: fault.Request, Subject: name,
-		Err: fmt.Errorf("%d things are wrong with it", len(report.Problems)), Hint: "do not run it; store the image again"}
+		Err: errors.New("it is not in order"), Hint: "do not run it; store the image again"}
 }
 
 // resolveAnyhow is resolve, but takes a collection that cannot pass as the

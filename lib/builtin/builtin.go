@@ -31,7 +31,8 @@ const (
 
 // What tells that an image is one for builtin commands, whatever its name: a label
 // in its config, and for its own program, which does not see the config, a variable
-// in the environment. Neither has a meaning in its value.
+// in the environment. The label has no meaning in its value; the variable is
+// "manifest" where images are to be named by that (dockerimage.ImageID), and else "1".
 const (
 	Label    = "org.arvados.builtin"
 	Variable = "ARVADOS_BUILTIN_IMAGE"

@@ -75,6 +75,7 @@ func (job *Job) Saver(progress func(dockerimage.Progress)) *dockerimage.Saver {
 		Blocks:   job.Blocks,
 		Write:    job.Write,
 		Owner:    job.Owner,
+		ImageID:  job.Site.ImageID,
 		Log:      job.Log,
 		Progress: progress,
 	}

@@ -76,7 +76,7 @@ func (r *Report) Progress(p dockerimage.Progress) {
 
 // Done says what came of it.
 func (r *Report) Done(saved *dockerimage.Saved) {
-	fmt.Fprintf(r.out, "Image: %s\n", saved.ConfigDigest)
+	fmt.Fprintf(r.out, "Image: %s\n", saved.Hash)
 	fmt.Fprintf(r.out, "Status: in Keep as %s after %.1f s; %s written\n", saved.PDH, time.Since(r.started).Seconds(), Size(saved.Written))
 }
 

@@ -32,7 +32,7 @@ func (*jobSuite) TestReport(c *check.C) {
 	r.Progress(dockerimage.Progress{State: dockerimage.Downloading, Layer: layer, Done: 2 << 20, Total: 4 << 20}) // too soon to be told
 	r.Progress(dockerimage.Progress{State: dockerimage.Finished, Layer: "sha256:reused", LayerDone: 1 << 20})
 	r.Progress(dockerimage.Progress{State: dockerimage.Finished, Layer: layer, LayerDone: 3 << 20})
-	r.Done(&dockerimage.Saved{ConfigDigest: "sha256:config", PDH: "pdh+1", Written: 3 << 20})
+	r.Done(&dockerimage.Saved{Hash: "sha256:config", PDH: "pdh+1", Written: 3 << 20})
 	c.Check(activity, check.DeepEquals, []string{"1.0 MiB of 4.0 MiB in Keep"})
 	c.Check(out.String(), check.Matches, `alpine:3.22: pulling linux/amd64
 Digest: sha256:index

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
 	"github.com/dustin/go-humanize"
 	"github.com/goccy/go-yaml"
@@ -39,6 +40,10 @@ type Site struct {
 	// the same as the image arvados/builtin though they have not its Label.
 	// Default: none.
 	BuiltinImages []string `yaml:"builtin_images"`
+	// ImageID says which digest new images are named by: what the engines of
+	// the cluster's nodes call a loaded image, since stock crunch-run starts
+	// containers by that name. Default: config.
+	ImageID dockerimage.ImageID `yaml:"image_id"`
 	// Links says whether the links docker_image_hash and
 	// docker_image_repo+tag are written beside the properties: "auto"
 	// (default: unless the API server resolves images by properties),
@@ -179,6 +184,7 @@ func ParseSite(text []byte) (Site, error) {
 		value   *string
 		allowed []string // the first is the default
 	}{
+		{"image_id", (*string)(&site.ImageID), []string{string(dockerimage.ByConfig), string(dockerimage.ByManifest)}},
 		{"links", &site.Links, []string{"auto", "always", "never"}},
 		{"pull.source", &site.Pull.Source, []string{"auto", "registry", "engine"}},
 		{"build.builder", &site.Build.Builder, []string{"engine", "private"}},

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
 	"gopkg.in/check.v1"
 )
@@ -24,10 +25,11 @@ func (*siteSuite) TestMissingFileMeansDefaults(c *check.C) {
 	site, err := LoadSite(filepath.Join(c.MkDir(), "builtin.yml"))
 	c.Assert(err, check.IsNil)
 	c.Check(site, check.DeepEquals, Site{
-		Links:  "auto",
-		Pull:   SitePull{Source: "auto"},
-		Build:  SiteBuild{Builder: "engine", From: "keep-first", Network: "default", Cache: "none", CacheSize: 20 << 30, Limits: SiteLimits{Resources: "warn"}},
-		Engine: SiteEngine{Host: "unix:///var/run/docker.sock"},
+		ImageID: "config",
+		Links:   "auto",
+		Pull:    SitePull{Source: "auto"},
+		Build:   SiteBuild{Builder: "engine", From: "keep-first", Network: "default", Cache: "none", CacheSize: 20 << 30, Limits: SiteLimits{Resources: "warn"}},
+		Engine:  SiteEngine{Host: "unix:///var/run/docker.sock"},
 	})
 }
 
@@ -36,6 +38,7 @@ func (*siteSuite) TestAllKeys(c *check.C) {
 stock_crunch_run: /opt/arvados/crunch-run
 builtin_images:
   - aa74aece2d9695e90ea55207736b74f7+132
+image_id: manifest
 links: never
 pull:
   source: registry
@@ -60,6 +63,7 @@ engine:
 	c.Check(site, check.DeepEquals, Site{
 		StockCrunchRun: "/opt/arvados/crunch-run",
 		BuiltinImages:  []string{"aa74aece2d9695e90ea55207736b74f7+132"},
+		ImageID:        dockerimage.ByManifest,
 		Links:          "never",
 		Pull: SitePull{
 			Source:      "registry",
@@ -84,6 +88,7 @@ engine:
 
 func (*siteSuite) TestMistakesAreNamed(c *check.C) {
 	for _, trial := range []struct{ text, complaint string }{
+		{"image_id: index", `image_id: "index" is none of config, manifest`},
 		{"links: sometimes", `links: "sometimes" is none of auto, always, never`},
 		{"pull: {source: disk}", `pull.source: "disk" is none of auto, registry, engine`},
 		{"pull:\n  sauce: engine", `(?s)\[2:3\] unknown field "sauce".*`},

@@ -46,9 +46,9 @@ const (
 
 // Host is a container, seen from inside.
 type Host struct {
-	API     *arvados.Client // as the environment has it
-	InImage bool            // the environment has builtin.Variable
-	Files   fs.FS           // from the root, for secret mounts
+	API   *arvados.Client // as the environment has it
+	Image string          // builtin.Variable in the environment: "" if this is another image
+	Files fs.FS           // from the root, for secret mounts
 
 	Stdout, Stderr io.Writer
 }
@@ -96,7 +96,7 @@ func (h *Host) Run(ctx context.Context, args []string) (code int, ours bool) {
 // container is the record of the container whose command this is, nil if there is
 // none.
 func (h *Host) container(ctx context.Context, words []string) (*arvados.Container, error) {
-	if h.API.AuthToken == "" && h.InImage {
+	if h.API.AuthToken == "" && h.Image != "" {
 		return nil, &fault.Error{Op: "check", Side: fault.Request, Subject: "runtime_constraints.API",
 			Err:  errors.New("it must be true, and is not, since the container has no ARVADOS_API_TOKEN"),
 			Hint: "set it to true (arv:APIRequirement in CWL): builtin commands need the network, and write to Keep on your behalf"}
@@ -192,7 +192,7 @@ func (h *Host) job(ctx context.Context, ctr arvados.Container, args []string) (*
 		Admin:   me.IsAdmin,
 		Write:   arvados.BlockWriteOptions{StorageClasses: ctr.OutputStorageClasses},
 		Blocks:  blocks,
-		Site:    site(args),
+		Site:    h.site(args),
 		Log:     builtin.NewLogger(h.Stderr),
 		Stdout:  h.Stdout,
 	}, nil
@@ -201,14 +201,18 @@ func (h *Host) job(ctx context.Context, ctr arvados.Container, args []string) (*
 // site stands for the site file, which containers do not see. The network of the
 // container decides what it can reach; any program of the user's could do the same
 // in it, so the registry that is named may have any address.
-func site(args []string) builtin.Site {
+func (h *Host) site(args []string) builtin.Site {
 	registries := []string{"*"}
 	for _, word := range args {
 		if ref, err := imageref.Parse(word); err == nil {
 			registries = append(registries, ref.Domain)
 		}
 	}
-	return builtin.Site{Pull: builtin.SitePull{Source: "registry", Registries: registries}}
+	site := builtin.Site{Pull: builtin.SitePull{Source: "registry", Registries: registries}}
+	if h.Image == string(dockerimage.ByManifest) {
+		site.ImageID = dockerimage.ByManifest
+	}
+	return site
 }
 
 // secrets are the secret mounts that commands may look for, which are files here.

@@ -7,6 +7,7 @@ package builtinhost
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -144,6 +145,24 @@ func (s *suite) TestPull(c *check.C) {
 	c.Check(left.Items, check.HasLen, 0)
 }
 
+// Images are named by what the image of the program was set up for.
+func (s *suite) TestNamedAsTheSiteWants(c *check.C) {
+	img := randomimage.New(1, 4096)
+	digest := s.registry.Push("lab/tool:1", img)
+	name := s.registry.Host() + "/lab/tool:1"
+	for variable, hash := range map[string]string{"1": fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config)), "manifest": digest} {
+		request, client := s.running(c, 512<<20, "docker", "pull", name)
+		var stderr bytes.Buffer
+		h := &Host{API: client, Image: variable, Files: fstest.MapFS{}, Stdout: io.Discard, Stderr: &stderr}
+		code, _ := h.Run(s.ctx, []string{"pull", name})
+		c.Assert(code, check.Equals, 0, check.Commentf("%s", stderr.String()))
+		s.end(c, &request, code)
+		var output arvados.Collection
+		c.Assert(s.user.RequestAndDecode(&output, "GET", "arvados/v1/collections/"+request.OutputUUID, nil, nil), check.IsNil)
+		c.Check(output.Properties["docker-image-hash"], check.Equals, hash)
+	}
+}
+
 // What the user asked for wrongly, and what failed, ends with a message in the log
 // and in the record.
 func (s *suite) TestTrouble(c *check.C) {
@@ -216,7 +235,7 @@ func (s *suite) TestNotOurs(c *check.C) {
 
 func (s *suite) TestWithoutAPI(c *check.C) {
 	var stderr bytes.Buffer
-	h := &Host{API: &arvados.Client{}, InImage: true, Files: fstest.MapFS{}, Stdout: io.Discard, Stderr: &stderr}
+	h := &Host{API: &arvados.Client{}, Image: "1", Files: fstest.MapFS{}, Stdout: io.Discard, Stderr: &stderr}
 	code, ours := h.Run(s.ctx, []string{"pull", "x:1"})
 	c.Check(code, check.Equals, 2)
 	c.Check(ours, check.Equals, true)

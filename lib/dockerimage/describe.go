@@ -92,7 +92,14 @@ func (m *storedMember) end(ctx context.Context, keep keepfile.BlockReader, file 
 }
 
 // errTooMuch says that more would have to be read than is worth it.
-var errTooMuch = errors.New("more of it would have to be read than is allowed")
+var errTooMuch tooMuch
+
+type tooMuch struct{}
+
+func (tooMuch) Error() string { return "more of it would have to be read than is allowed" }
+
+// Temporary tells it from Keep's trouble, which may pass.
+func (tooMuch) Temporary() bool { return false }
 
 // bounded reads so many bytes of blocks. It is for one reader at a time.
 type bounded struct {

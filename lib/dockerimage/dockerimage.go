@@ -33,8 +33,9 @@ type Keep interface {
 	keepfile.BlockWriter
 }
 
-// FileName is the name of the one file in an image collection.
-func FileName(configDigest string) string { return configDigest + ".tar" }
+// FileName is the name of the one file in an image collection; ImageID says which
+// digest it is.
+func FileName(digest string) string { return digest + ".tar" }
 
 // blockSizes are the sizes of the blocks in which so many consecutive bytes
 // are stored from a block boundary on: full blocks, then the rest.

@@ -49,7 +49,7 @@ type Properties struct {
 	Hash      string    // "sha256:<64 hex>", the file's name without .tar
 	RepoTags  []string  // names, "alpine:3.22"
 	Timestamp time.Time // "created" of the image's config
-	Digests   []string  // of index and manifest
+	Digests   []string  // of index and manifest, and of the config where Hash is not that
 	Platform  string    // "linux/arm64/v8"
 	Layers    []string  // digests of the layers that have blocks of their own
 	Size      int64     // of all layers unpacked, in bytes
@@ -62,7 +62,7 @@ type Properties struct {
 // Base is an image that another was built upon.
 type Base struct {
 	Name string // as the recipe has it
-	Hash string // digest of its config
+	Hash string // as in Properties
 	PDH  string // of the collection it came from, "" if it came from a registry
 }
 

@@ -7,6 +7,7 @@ package dockerimage
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,9 @@ type Saver struct {
 	// Owner is the UUID of whoever wants the image. An image that is in a
 	// collection of this owner already is not stored again. Empty: store it
 	// anyway.
-	Owner    string
+	Owner string
+	// ImageID says what the image's file is called; see there.
+	ImageID  ImageID
 	Log      logrus.FieldLogger // nil for none
 	Progress func(Progress)     // called often, one call at a time; nil for none
 }
@@ -40,6 +43,7 @@ type Saver struct {
 type Saved struct {
 	ManifestText string // of the collection to be, signed for the Saver's token
 	PDH          string // its portable data hash
+	Hash         string // what its file is called, without .tar: ConfigDigest or the manifest's, by ImageID
 	ConfigDigest string
 	Digests      []string  // index and manifest, as the image source knows them
 	Platform     string    // "linux/amd64"; "" if the image does not tell
@@ -57,11 +61,15 @@ type Saved struct {
 // Properties are those of the collection to be, with the image's names as of
 // the given time.
 func (s *Saved) Properties(repoTags []string, tagged time.Time) Properties {
+	digests := s.Digests
+	if s.Hash != s.ConfigDigest { // by which some engines, and people, know it
+		digests = append(slices.Clone(digests), s.ConfigDigest)
+	}
 	return Properties{
-		Hash:      s.ConfigDigest,
+		Hash:      s.Hash,
 		RepoTags:  repoTags,
 		Timestamp: s.Created,
-		Digests:   s.Digests,
+		Digests:   digests,
 		Platform:  s.Platform,
 		Layers:    s.Layers,
 		Size:      s.Size,
@@ -170,7 +178,8 @@ func (w *work) save(ctx context.Context, img imagetar.Image) (*Saved, error) {
 		return nil, w.cause(err)
 	}
 	saved := describe(img)
-	saved.ManifestText = keepfile.ManifestText(FileName(layout.ConfigDigest), blocks)
+	saved.Hash = w.ImageID.Of(layout)
+	saved.ManifestText = keepfile.ManifestText(FileName(saved.Hash), blocks)
 	saved.PDH = arvados.PortableDataHash(saved.ManifestText)
 	saved.Layers = bigLayers(img.Layers)
 	seen := map[string]bool{}

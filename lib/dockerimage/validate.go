@@ -146,7 +146,7 @@ func (v *validation) place(failed *fault.Error, file keepfile.File) string {
 	case failed.Subject == "config" || strings.HasPrefix(failed.Subject, "layer "):
 		return "; so says manifest.json, or else the manifest that index.json names"
 	case FileName("sha256:"+hex) == file.Path:
-		return "; it is the config"
+		return "; its file is named by it"
 	case hex != failed.Subject:
 		return "; it is a manifest"
 	}
@@ -172,9 +172,6 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 	r := v.report
 	r.ConfigDigest = fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config))
 	r.Layers = len(img.Layers)
-	if file.Path != FileName(r.ConfigDigest) {
-		r.problem("its file is called %.100q but holds image %s", file.Path, r.ConfigDigest)
-	}
 	if props.Hash != "" && props.Hash+".tar" != file.Path {
 		r.problem("property %s is %.100s but the file is called %.100q", keyHash, props.Hash, file.Path)
 	}
@@ -202,6 +199,10 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 		r.problem("property %s is %d, but the layers say that they unpack to %d bytes", keySize, props.Size, claimed)
 	}
 	layout, err := imagetar.NewLayout(img)
+	hashes := append([]string{r.ConfigDigest, layout.ManifestDigest}, img.Digests...)
+	if !slices.ContainsFunc(hashes, func(hash string) bool { return FileName(hash) == file.Path }) {
+		r.problem("its file is called %.100q but holds image %s", file.Path, r.ConfigDigest)
+	}
 	if err == nil {
 		differences := v.members.differences(layout, img.Layers)
 		r.Canonical = len(differences) == 0 && hasBlocks(file.Segments, layoutBlocks(layout))

@@ -171,7 +171,7 @@ func (s *validateSuite) TestEachByte(c *check.C) {
 		changed[at] ^= 1
 		return changed
 	}
-	kinds := []string{"a layer", "a layer", "the config", "a manifest", "", "", ""}
+	kinds := []string{"it is a layer", "it is a layer", "its file is named by it", "it is a manifest", "", "", ""}
 	start := 0
 	for i, m := range layout.Members {
 		about, end := regexp.QuoteMeta(m.Name), start+512+int(m.Size)
@@ -186,7 +186,7 @@ func (s *validateSuite) TestEachByte(c *check.C) {
 		// What names a member that is not there may also be found out by that.
 		content := about + `|the archive has no member`
 		if kinds[i] != "" {
-			content = about + `: the content of the member is .*; it is ` + kinds[i] + `|` + about + ` cannot be used|the content of `
+			content = about + `: the content of the member is .*; ` + kinds[i] + `|` + about + ` cannot be used|the content of `
 		}
 		for at := start + 512; at < end; at += max(1, int(m.Size/20)) {
 			validate(fmt.Sprintf("content of %s, byte %d", m.Name, at-start-512), change(at), content)

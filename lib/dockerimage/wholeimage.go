@@ -58,11 +58,12 @@ func (w *work) ownImage(ctx context.Context, img imagetar.Image) *Saved {
 	}
 	saved := describe(img)
 	for _, f := range found {
-		if err := f.isCopyOf(img, saved.ConfigDigest); err != nil {
+		if err := f.isCopyOf(img, saved.ConfigDigest, w.ImageID); err != nil {
 			w.log.Infof("collection %s is not used for image %s: %v", f.UUID, manifest, err)
 			continue
 		}
 		saved.ManifestText, saved.PDH = f.ManifestText, f.PDH
+		saved.Hash, _ = f.Hash() // which isCopyOf has looked at
 		saved.Layers, saved.Size = f.Properties.Layers, f.Properties.Size
 		saved.Reused = []Reuse{{Collection: f.UUID, Owner: f.OwnerUUID, Bytes: w.progress.now.Total}}
 		for _, layer := range img.Layers {
@@ -75,11 +76,11 @@ func (w *work) ownImage(ctx context.Context, img imagetar.Image) *Saved {
 
 // isCopyOf is nil if the collection is an unchanged one of just the image, as
 // Save would make it.
-func (f Found) isCopyOf(img imagetar.Image, configDigest string) error {
+func (f Found) isCopyOf(img imagetar.Image, configDigest string, id ImageID) error {
 	if err := f.Check(); err != nil {
 		return err
 	}
-	file, err := f.file()
+	file, hash, err := f.image()
 	switch {
 	case err != nil:
 		return err
@@ -87,8 +88,10 @@ func (f Found) isCopyOf(img imagetar.Image, configDigest string) error {
 		return fmt.Errorf("it does not say that it is unchanged (property %s)", keyPDH)
 	case arvados.PortableDataHash(f.ManifestText) != f.PDH:
 		return fmt.Errorf("its manifest is not that of its portable data hash")
-	case file.Path != FileName(configDigest):
+	case hash != configDigest && !slices.Contains(f.Properties.Digests, configDigest):
 		return fmt.Errorf("it has the image %s", file.Path)
+	case (hash == configDigest) == (id == ByManifest):
+		return fmt.Errorf("its file %s is not named by the image's %s", file.Path, id)
 	}
 	for _, layer := range img.Layers {
 		if imagetar.CompressionOf(layer.MediaType) == imagetar.Zstd {
@@ -101,7 +104,7 @@ func (f Found) isCopyOf(img imagetar.Image, configDigest string) error {
 	if err != nil {
 		return err
 	}
-	if !hasBlocks(file.Segments, layoutBlocks(layout)) || f.ManifestText != keepfile.ManifestText(file.Path, wholeBlocks(file.Segments)) {
+	if hash != id.Of(layout) || !hasBlocks(file.Segments, layoutBlocks(layout)) || f.ManifestText != keepfile.ManifestText(file.Path, wholeBlocks(file.Segments)) {
 		return fmt.Errorf("it holds the image in another form, perhaps from another source")
 	}
 	return nil

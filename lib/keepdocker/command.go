@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -38,6 +39,7 @@ type flags struct {
 	machine     bool // progress for programs
 	tar         string
 	tagExisting string
+	imageID     dockerimage.ImageID
 }
 
 // Run runs arv-keepdocker with args (without the program's name), and returns the
@@ -129,6 +131,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	}
 	flags.StringVar(&f.tar, "tar", "", "store the image in this `file`, - is standard input; no engine is needed")
 	flags.StringVar(&f.tagExisting, "tag-existing", "", "give the `image` in Arvados, by portable data hash, UUID of its collection, hash or name, one more name")
+	flags.Var(&f.imageID, "image-id", "what the engines of the cluster's nodes call a loaded image: config, or manifest if they have containerd's image store")
 	for _, group := range [][]string{
 		{"pull", "no-pull"},
 		{"progress", "no-progress", "batch-progress"},

@@ -30,22 +30,32 @@ func (s *session) resolve(ctx context.Context, name string) (dockerimage.Found, 
 }
 
 // findHash finds an unchanged image by its id on an engine, of the owner if there
-// is one, else of anybody; nil if there is none.
-func (s *session) findHash(ctx context.Context, id string) (*dockerimage.Found, error) {
+// is one, else of anybody; nil if there is none whose file has the right name.
+func (s *session) findHash(ctx context.Context, id string, isRight func(hash string) bool) (*dockerimage.Found, error) {
 	for _, policy := range []dockerimage.Policy{
 		{Links: true, Trust: dockerimage.TrustOwn, Own: []string{s.owner}},
 		{Links: true},
 	} {
 		found, err := dockerimage.Resolve(ctx, s.API, id, policy)
-		if err == nil {
-			return &found.Found, nil
+		if errors.Is(err, dockerimage.ErrNotFound) {
+			continue
 		}
-		if !errors.Is(err, dockerimage.ErrNotFound) {
+		if err != nil {
 			return nil, err
+		}
+		hash, err := found.Hash()
+		if err != nil {
+			return nil, err // Resolve finds nothing like that
+		}
+		if isRight(hash) {
+			return &found.Found, nil
 		}
 	}
 	return nil, nil
 }
+
+// anyHash is for those who want the image whatever it is named by.
+func anyHash(string) bool { return true }
 
 // adopt makes an image that is in Arvados one of the owner, with the names. What
 // the owner has stays as it is but for names and what it lacks.
@@ -168,7 +178,7 @@ func (s *session) timed(ctx context.Context, found dockerimage.Found, hash strin
 	if !found.Properties.Timestamp.IsZero() {
 		return found, nil
 	}
-	same, err := s.findHash(ctx, hash)
+	same, err := s.findHash(ctx, hash, anyHash)
 	if same != nil {
 		found.Properties.Timestamp = same.Properties.Timestamp
 	}

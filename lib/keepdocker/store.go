@@ -49,7 +49,14 @@ func (s *session) storeImage(ctx context.Context, args []string) (string, error)
 	}
 	defer unlock()
 	if !s.force {
-		found, err := s.findHash(ctx, img.ID)
+		info, err := eng.Ping(ctx)
+		if err != nil {
+			return "", engineFault(err)
+		}
+		found, err := s.findHash(ctx, img.ID, func(hash string) bool {
+			byManifest := (hash == img.ID) == (info.Store == engine.StoreContainerd)
+			return byManifest == (s.imageID == dockerimage.ByManifest)
+		})
 		if err != nil {
 			return "", err
 		}
@@ -66,7 +73,7 @@ func (s *session) storeImage(ctx context.Context, args []string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if img.ID != saved.ConfigDigest && !slices.Contains(saved.Digests, img.ID) {
+	if img.ID != saved.Hash && img.ID != saved.ConfigDigest && !slices.Contains(saved.Digests, img.ID) {
 		// The id of the containerd store, by which the next call finds it.
 		saved.Digests = append([]string{img.ID}, saved.Digests...)
 	}
@@ -130,7 +137,7 @@ func (s *session) storeFromArvados(ctx context.Context, w wanted, reason error) 
 	if err != nil {
 		return "", err // Resolve finds nothing like that
 	}
-	if own, err := s.findHash(ctx, hash); err != nil {
+	if own, err := s.findHash(ctx, hash, anyHash); err != nil {
 		return "", err
 	} else if own != nil && own.OwnerUUID == s.owner {
 		found = *own
@@ -228,7 +235,7 @@ func (s *session) save(ctx context.Context, in io.Reader) (*dockerimage.Saved, e
 	kc.Retries = s.retries
 	bar := s.newProgress()
 	defer bar.end()
-	saver := &dockerimage.Saver{API: s.API, Keep: kc, Owner: s.owner, Blocks: dockerimage.BlocksInFlight(), Progress: bar.show}
+	saver := &dockerimage.Saver{API: s.API, Keep: kc, Owner: s.owner, ImageID: s.imageID, Blocks: dockerimage.BlocksInFlight(), Progress: bar.show}
 	return saver.SaveArchive(ctx, in)
 }
 
@@ -236,7 +243,7 @@ func (s *session) save(ctx context.Context, in io.Reader) (*dockerimage.Saved, e
 // are known only once they have been read.
 func (s *session) create(ctx context.Context, saved *dockerimage.Saved, n names) (string, error) {
 	if !s.force {
-		found, err := s.findHash(ctx, saved.ConfigDigest)
+		found, err := s.findHash(ctx, saved.Hash, func(hash string) bool { return hash == saved.Hash })
 		if err != nil {
 			return "", err
 		}
@@ -245,7 +252,7 @@ func (s *session) create(ctx context.Context, saved *dockerimage.Saved, n names)
 		}
 	}
 	properties := saved.Properties(n.repoTags, time.Now()).Map()
-	return s.createCollection(ctx, saved.ConfigDigest, saved.ManifestText, properties, n)
+	return s.createCollection(ctx, saved.Hash, saved.ManifestText, properties, n)
 }
 
 // createCollection makes a collection in one request, and then its links.

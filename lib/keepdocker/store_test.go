@@ -21,6 +21,8 @@ import (
 
 	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
+	"git.arvados.org/arvados.git/lib/keepfile"
+	"git.arvados.org/arvados.git/lib/keepfile/keepaccess"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
@@ -92,10 +94,26 @@ func (s *storeSuite) TestContainerdStore(c *check.C) {
 	c.Check(docker(c, firstEngine, nil, "inspect", "--format", "{{.Id}}", name), check.Equals, hash)
 	c.Check(s.store(c, call{}, name), check.Equals, uuid)
 
-	// Of what the Python tool makes of it no node can find the image.
+	// The Python tool names it as this engine calls it, so that only nodes with
+	// such a store find it. Where all nodes are like that, ours can be told to.
 	a := s.python(c, secondEngine, "--force", name)
 	c.Assert(a.code, check.Equals, 0, check.Commentf("%s", a.err))
 	c.Check(files(c, s.collection(c, strings.TrimSpace(a.out))), check.DeepEquals, []string{id + ".tar"})
+	c.Assert(s.user.RequestAndDecode(nil, "DELETE", "arvados/v1/collections/"+strings.TrimSpace(a.out), nil, nil), check.IsNil)
+	for _, from := range []string{secondEngine, firstEngine} {
+		named := s.collection(c, s.store(c, call{engine: from}, "--image-id", "manifest", name))
+		c.Check(named.UUID, check.Not(check.Equals), uuid)
+		list, err := keepfile.ParseManifest(named.ManifestText)
+		c.Assert(err, check.IsNil)
+		kc, err := keepaccess.Open(context.Background(), s.user)
+		c.Assert(err, check.IsNil)
+		archive := keepfile.NewReader(context.Background(), kc, list[0])
+		loaded := strings.TrimPrefix(docker(c, secondEngine, archive, "load", "-q"), "Loaded image ID: ")
+		archive.Close()
+		c.Check(list[0].Path, check.Equals, loaded+".tar")
+		c.Check(named.Properties["docker-image-hash"], check.Equals, loaded)
+		docker(c, secondEngine, nil, "rmi", "-f", loaded)
+	}
 }
 
 func (s *storeSuite) TestCopyKeepsProperties(c *check.C) {

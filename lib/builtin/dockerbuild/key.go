@@ -42,7 +42,8 @@ func (b *build) contentKey(ctx context.Context) (string, error) {
 		Target     string
 		Platform   string
 		Network    string
-		Secrets    []string // ids
+		Secrets    []string            // ids
+		ImageID    dockerimage.ImageID `json:",omitempty"` // where it is not the default
 	}{
 		Version:    keyVersion,
 		Dockerfile: b.recipe.Canonical(),
@@ -53,6 +54,9 @@ func (b *build) contentKey(ctx context.Context) (string, error) {
 		Platform:   b.targetPlatform(),
 		Network:    b.network,
 		Secrets:    slices.Sorted(maps.Keys(b.secret)),
+	}
+	if b.Site.ImageID != dockerimage.ByConfig {
+		key.ImageID = b.Site.ImageID
 	}
 	for i, use := range b.recipe.Images {
 		key.Bases = append(key.Bases, input{use.Name, use.Platform, b.bases[i].Hash})

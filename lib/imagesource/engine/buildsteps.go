@@ -83,7 +83,8 @@ func (s *steps) get(d digest.Digest) *step {
 func (s *steps) vertex(v *bkclient.Vertex) {
 	step := s.get(v.Digest)
 	step.name, step.internal = s.stepName(v.Name)
-	if v.Started != nil && v.Completed == nil && !step.started && !v.Cached {
+	// A base may start once more when its layers are needed, after it has ended.
+	if v.Started != nil && v.Completed == nil && !step.started && !step.completed && !v.Cached {
 		step.started = true
 		s.activity(step.name)
 		s.headline(step, "")
