@@ -99,10 +99,10 @@ func migrateBySQL(ctx context.Context, c *cluster, images int) ([]figure, error)
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "filling a database with %d images and %d other collections, which takes minutes\n", images, images*othersPerImage)
-	if err := server.Run("arvados", fillDatabase(admin.UUID, images)); err != nil {
+	if err := server.Run("arvados", fillDatabase(c.ClusterID, admin.UUID, images)); err != nil {
 		return nil, err
 	}
-	before, err := neighbour(ctx, dsn, images, func() bool { return true }, neighbourTime)
+	before, err := neighbour(ctx, dsn, c.ClusterID, images, func() bool { return true }, neighbourTime)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func migrateBySQL(ctx context.Context, c *cluster, images int) ([]figure, error)
 		m, err := c.migrate(ctx, "--sql", dsn)
 		done <- ended{m, err}
 	}()
-	during, err := neighbour(ctx, dsn, images, func() bool { return len(done) == 0 }, time.Hour)
+	during, err := neighbour(ctx, dsn, c.ClusterID, images, func() bool { return len(done) == 0 }, time.Hour)
 	first := <-done
 	if err = errors.Join(err, first.err); err != nil {
 		return nil, err
@@ -136,12 +136,15 @@ func migrateBySQL(ctx context.Context, c *cluster, images int) ([]figure, error)
 	}, nil
 }
 
+// uuidOf is SQL for the UUID of a record of some kind, "4zz18", given its number.
+func uuidOf(cluster, kind, number string) string {
+	return fmt.Sprintf(`'%s-%s-' || left(md5('%[2]s' || %[3]s), 15)`, cluster, kind, number)
+}
+
 // fillDatabase is SQL that makes collections and links. Indexes are made afterwards,
 // since to fill them row by row would take hours.
-func fillDatabase(admin string, images int) string {
-	uuid := func(kind, number string) string {
-		return fmt.Sprintf(`'zzzzz-%s-' || left(md5('%[1]s' || %s), 15)`, kind, number)
-	}
+func fillDatabase(cluster, admin string, images int) string {
+	uuid := func(kind, number string) string { return uuidOf(cluster, kind, number) }
 	hash := `encode(sha256(n::text::bytea), 'hex')`
 	return fmt.Sprintf(`
 		CREATE TEMP TABLE made AS SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('links', 'collections') AND indexname NOT LIKE '%%pkey';
@@ -162,30 +165,30 @@ func fillDatabase(admin string, images int) string {
 				'2024-01-01'::timestamp + n * interval '10 second', '2024-01-01'::timestamp + n * interval '10 second', now(), '%[1]s'
 			FROM generate_series(%[6]d + 1, %[6]d * (1 + %[7]d)) n;
 		INSERT INTO links (uuid, owner_uuid, link_class, name, head_uuid, properties, created_at, modified_at, updated_at)
-			SELECT 'zzzzz-o0j2j-' || left(md5('o0j2j' || n || ' ' || k), 15), %[4]s, CASE k WHEN 0 THEN 'docker_image_hash' ELSE 'docker_image_repo+tag' END,
+			SELECT %[8]s, %[4]s, CASE k WHEN 0 THEN 'docker_image_hash' ELSE 'docker_image_repo+tag' END,
 				CASE k WHEN 0 THEN 'sha256:' || %[5]s ELSE 'registry.example/lab/app' || n / 10 || ':' || n %% 10 || '.' || k END, %[3]s,
 				jsonb_build_object('image_timestamp', to_char('2024-01-01'::timestamp + n * interval '1 minute', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
 				'2024-01-01'::timestamp + n * interval '1 minute', '2024-01-01'::timestamp + n * interval '1 minute', now()
 			FROM generate_series(1, %[6]d) n, generate_series(0, 2) k WHERE k < 2 OR n %% 2 = 0;
 		DO $$ DECLARE i record; BEGIN FOR i IN SELECT * FROM made LOOP EXECUTE i.indexdef; END LOOP; END $$;
 		VACUUM ANALYZE; CHECKPOINT;`,
-		admin, uuid("j7d0g", "n"), uuid("4zz18", "n"), uuid("j7d0g", "n % 1000"), hash, images, othersPerImage)
+		admin, uuid("j7d0g", "n"), uuid("4zz18", "n"), uuid("j7d0g", "n % 1000"), hash, images, othersPerImage, uuid("o0j2j", "n || ' ' || k"))
 }
 
 // neighbour is the p95 of queries as an API server makes them, in milliseconds, for
 // as long as going says.
-func neighbour(ctx context.Context, dsn string, images int, going func() bool, most time.Duration) (float64, error) {
+func neighbour(ctx context.Context, dsn, cluster string, images int, going func() bool, most time.Duration) (float64, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close(ctx)
 	queries := []string{
-		`SELECT uuid, properties, manifest_text FROM collections WHERE uuid = 'zzzzz-4zz18-' || left(md5('4zz18' || $1::int), 15)`,
+		`SELECT uuid, properties, manifest_text FROM collections WHERE uuid = ` + uuidOf(cluster, "4zz18", "$1::int") + ``,
 		`SELECT uuid, name FROM collections WHERE portable_data_hash = md5('pdh' || $1::int) || '+200' AND trash_at IS NULL`,
-		`SELECT uuid, name, properties FROM collections WHERE owner_uuid = 'zzzzz-j7d0g-' || left(md5('j7d0g' || $1::int % 1000), 15) ORDER BY modified_at DESC, uuid LIMIT 100`,
+		`SELECT uuid, name, properties FROM collections WHERE owner_uuid = ` + uuidOf(cluster, "j7d0g", "$1::int % 1000") + ` ORDER BY modified_at DESC, uuid LIMIT 100`,
 		`SELECT uuid FROM collections WHERE properties @> jsonb_build_object('container_request', 'zzzzz-xvhdp-' || left(md5('xvhdp' || $1::int), 15))`,
-		`UPDATE collections SET modified_at = now() AT TIME ZONE 'UTC' WHERE uuid = 'zzzzz-4zz18-' || left(md5('4zz18' || $1::int), 15)`,
+		`UPDATE collections SET modified_at = now() AT TIME ZONE 'UTC' WHERE uuid = ` + uuidOf(cluster, "4zz18", "$1::int") + ``,
 	}
 	var millis []float64
 	for n, started := 0, time.Now(); going() && time.Since(started) < most; n++ {

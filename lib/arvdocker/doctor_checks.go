@@ -228,26 +228,38 @@ func (d *doctor) checkBuiltin(ctx context.Context) finding {
 		with(warning, "pulls and builds need nodes with the front; arv-docker setup brings an image that pulls without it")
 }
 
+// vocabulary says which properties may be written.
+type vocabulary struct {
+	StrictTags bool `json:"strict_tags"`
+	Tags       map[string]struct{ Strict bool }
+}
+
+// vocabulary asks the server for it.
+func (s *session) vocabulary(ctx context.Context) (v vocabulary, err error) {
+	err = s.call(ctx, &v, http.MethodGet, "vocabulary", nil)
+	return v, err
+}
+
+// missingKeys are the properties of images that it refuses, as lines to add to it.
+func (v vocabulary) missingKeys() (lines []string) {
+	for _, refused := range refusedKeys {
+		if tag, known := v.Tags[refused.key]; v.StrictTags && (!known || tag.Strict) {
+			lines = append(lines, fmt.Sprintf(`%q: {"strict": false, "labels": [{"label": %q}]}`, refused.key, refused.label))
+		}
+	}
+	return lines
+}
+
 // checkVocabulary looks whether the properties of images may be written.
 func (d *doctor) checkVocabulary(ctx context.Context) finding {
-	var vocabulary struct {
-		StrictTags bool `json:"strict_tags"`
-		Tags       map[string]struct{ Strict bool }
-	}
-	err := d.call(ctx, &vocabulary, http.MethodGet, "vocabulary", nil)
+	v, err := d.vocabulary(ctx)
+	missing := v.missingKeys()
 	switch {
 	case err != nil:
 		return found("the server shows no vocabulary")
-	case !vocabulary.StrictTags:
+	case !v.StrictTags:
 		return found("any property may be written")
-	}
-	var missing []string
-	for _, refused := range refusedKeys {
-		if tag, known := vocabulary.Tags[refused.key]; !known || tag.Strict {
-			missing = append(missing, fmt.Sprintf(`%q: {"strict": false, "labels": [{"label": %q}]}`, refused.key, refused.label))
-		}
-	}
-	if len(missing) == 0 {
+	case len(missing) == 0:
 		return found("it is strict, and has the properties of images")
 	}
 	f := found("it is strict, and lacks properties of images, so that load, push and tag may be refused").

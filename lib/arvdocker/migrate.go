@@ -7,28 +7,18 @@ package arvdocker
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagemigrate"
+	"git.arvados.org/arvados.git/lib/imagemigrate/sqlstore"
 	"github.com/spf13/cobra"
 )
-
-// migrateFlags are what migrate is to do, and how.
-type migrateFlags struct {
-	dryRun, verify, rollback bool
-	toLinks, deep            bool
-	ownNamesOnly             bool
-	resume, undo, report     string
-	sql                      string
-	parallel                 int
-	rate                     float64
-}
 
 func (p *Program) migrateCommand() *cobra.Command {
 	var flags migrateFlags
@@ -50,85 +40,26 @@ and writes the cluster's database itself, which is much faster.`,
 				return err
 			}
 			ctx := cmd.Context()
-			s, err := p.connect(ctx)
-			if err == nil {
-				err = s.mustBeAdmin()
-			}
+			s, err := p.connectAsAdmin(ctx)
 			if err != nil {
 				return err
 			}
 			return s.migrate(ctx, flags)
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&flags.dryRun, "dry-run", false, "change nothing; count, and show every special case")
-	f.BoolVar(&flags.verify, "verify", false, "change nothing; look each name up by links and by properties, and show where the answers differ")
-	f.BoolVar(&flags.rollback, "rollback", false, "give all collections in the rollback file the properties that they had")
-	f.BoolVar(&flags.toLinks, "to-links", false, "write the links that properties imply and that are missing, and no properties")
-	f.BoolVar(&flags.deep, "deep", false, "also read images in Keep, for properties that links do not tell")
-	f.StringVar(&flags.undo, "rollback-file", "arv-docker-migrate.rollback", "`file` that gets what --rollback needs; it is added to")
-	f.StringVar(&flags.resume, "resume", "", "`file` that remembers how far this has come, to go on from there")
-	f.StringVar(&flags.report, "report", "", "`file` for a report, a line of JSON for each collection or difference; \"-\" is standard output")
-	f.BoolVar(&flags.ownNamesOnly, "own-names-only", false, "leave out names by links that do not belong to the owner of the collection")
-	f.StringVar(&flags.sql, "sql", "", "do it through the PostgreSQL database at this `address`: a URL, or \"host=… user=… dbname=…\"")
-	f.IntVar(&flags.parallel, "parallel", 4, "requests at a time")
-	f.Float64Var(&flags.rate, "rate", 0, "changes a second at most; 0 for no limit")
+	flags.add(cmd.Flags())
 	return cmd
-}
-
-// mustBeAdmin refuses the tokens of others.
-func (s *session) mustBeAdmin() error {
-	if s.user.IsAdmin {
-		return nil
-	}
-	return wrong("ARVADOS_API_TOKEN", fmt.Errorf("it is that of %s, who is no administrator", cmp.Or(s.user.Username, s.user.UUID)),
-		"use an administrator's token: images of all users are read and changed")
-}
-
-// checkPace refuses what --parallel and --rate cannot be.
-func checkPace(parallel int, rate float64) error {
-	for _, limit := range []struct {
-		flag string
-		bad  bool
-		hint string
-	}{
-		{"--parallel", parallel < 1 || parallel > 64, "write a number from 1 to 64"},
-		{"--rate", rate < 0, "write a number of changes a second, or 0 for no limit"},
-	} {
-		if limit.bad {
-			return wrong(limit.flag, errors.New("the number is out of range"), limit.hint)
-		}
-	}
-	return nil
-}
-
-// check refuses flags that say nothing together.
-func (f migrateFlags) check(given func(string) bool) error {
-	if err := checkPace(f.parallel, f.rate); err != nil {
-		return err
-	}
-	for _, only := range []struct {
-		flag string
-		on   bool
-		not  []string
-	}{
-		{"dry-run", f.dryRun, []string{"verify", "rollback", "rollback-file", "resume", "rate"}},
-		{"verify", f.verify, []string{"rollback", "rollback-file", "resume", "rate", "own-names-only", "to-links", "deep"}},
-		{"rollback", f.rollback, []string{"resume", "own-names-only", "to-links", "deep"}},
-		{"sql", f.sql != "", []string{"verify", "rollback", "to-links", "parallel", "deep"}},
-		{"to-links", f.toLinks, []string{"rollback-file", "own-names-only", "deep"}},
-	} {
-		for _, other := range only.not {
-			if only.on && given(other) {
-				return wrong("--"+other, errors.New("it has no meaning with --"+only.flag), "leave one of them out")
-			}
-		}
-	}
-	return nil
 }
 
 // migrate does what the flags say, with a report.
 func (s *session) migrate(ctx context.Context, flags migrateFlags) error {
+	if flags.resume != "" {
+		lock, err := imagemigrate.LockPosition(flags.resume)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
 	report, err := openReport(s.Stdout, flags.report, flags.resume != "")
 	if err != nil {
 		return err
@@ -172,11 +103,28 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
+// openStore opens what is to be changed: the cluster's database, in which changes are
+// by the user of the token, or else the API server.
+func (s *session) openStore(ctx context.Context, flags migrateFlags) (store imagemigrate.Store, end func(), err error) {
+	if flags.sql == "" {
+		return imagemigrate.ByAPI(s.API, flags.parallel), func() {}, nil
+	}
+	var config struct{ ClusterID string }
+	if err := s.call(ctx, &config, http.MethodGet, "config", nil); err != nil {
+		return nil, nil, err
+	}
+	database, err := sqlstore.Open(ctx, flags.sql, config.ClusterID, s.user.UUID)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.say("the schema of the database is of version %s", database.Version)
+	return database, func() { database.Close(context.WithoutCancel(ctx)) }, nil
+}
+
 // copyLinks goes through all links.
 func (s *session) copyLinks(ctx context.Context, flags migrateFlags, report io.Writer) error {
 	m := &imagemigrate.Migration{
-		API:      s.API,
-		Rules:    imagemigrate.Rules{OwnNamesOnly: flags.ownNamesOnly},
+		Rules:    flags.rules(),
 		DryRun:   flags.dryRun,
 		Parallel: flags.parallel,
 		Rate:     flags.rate,
@@ -195,15 +143,22 @@ func (s *session) copyLinks(ctx context.Context, flags migrateFlags, report io.W
 			return err
 		}
 	}
-	if flags.sql != "" {
-		store, err := s.openDatabase(ctx, flags)
+	// A database refuses nothing, so that this has to be known.
+	var missing []string
+	if flags.sql != "" || flags.dryRun {
+		v, err := s.vocabulary(ctx)
 		if err != nil {
 			return err
 		}
-		defer store.Close(context.WithoutCancel(ctx))
-		m.Store = store
-		m.Strict = (&doctor{session: s}).checkVocabulary(ctx).State == warning
+		missing = v.missingKeys()
+		m.Strict = flags.sql != "" && len(missing) > 0
 	}
+	store, end, err := s.openStore(ctx, flags)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m.Store = store
 	if !flags.dryRun {
 		if m.Rollback, err = imagemigrate.OpenRollback(flags.undo); err != nil {
 			return err
@@ -219,9 +174,9 @@ func (s *session) copyLinks(ctx context.Context, flags migrateFlags, report io.W
 		return err
 	}
 	s.sum(flags, summary)
-	if d := (&doctor{session: s}).checkVocabulary(ctx); flags.dryRun && d.State == warning {
+	if flags.dryRun && len(missing) > 0 {
 		s.say("the vocabulary is strict: keys that it lacks are written with the prefix arv: instead, unless the administrator adds to \"tags\" in the vocabulary file (API.VocabularyPath)")
-		for _, line := range d.Lines {
+		for _, line := range missing {
 			s.say("  %s", line)
 		}
 	}
@@ -243,9 +198,7 @@ func (s *session) sum(flags migrateFlags, summary imagemigrate.Summary) {
 		fmt.Fprintf(s.Stdout, "links: %d, what they point to: %d\n", summary.Links, summary.Heads)
 	}
 	fmt.Fprintf(s.Stdout, "collections %s: %d, unchanged: %d, left: %d, failed: %d\n", verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
-	for _, kind := range slices.Sorted(maps.Keys(summary.Cases)) {
-		fmt.Fprintf(s.Stdout, "  %-20s %d\n", kind, summary.Cases[kind])
-	}
+	printCounts(s.Stdout, summary.Cases)
 }
 
 // failures is an error if the server has refused something.
@@ -254,60 +207,41 @@ func failures(summary imagemigrate.Summary) error {
 		return nil
 	}
 	return &fault.Error{Op: "change collections", Side: fault.API,
-		Err:  fmt.Errorf("%d could not be changed, the last one %s", summary.Failed, summary.LastFailure),
+		Err:  fmt.Errorf("%d could not be changed, the last one %s", summary.Failed, harmless(summary.LastFailure)),
 		Hint: "see the report, have the cause removed and start again; what is done is not done again"}
-}
-
-// rollBack takes changes back.
-func (s *session) rollBack(ctx context.Context, flags migrateFlags, report io.Writer) error {
-	if _, err := os.Stat(flags.undo); err != nil {
-		return wrong("--rollback-file", err, "name the file that migrate has written")
-	}
-	file, err := imagemigrate.OpenRollback(flags.undo)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	kept := 0
-	summary, err := (&imagemigrate.Rollback{API: s.API, File: file, Parallel: flags.parallel, Rate: flags.rate, Report: func(row imagemigrate.Undone) error {
-		if len(row.Kept) > 0 {
-			kept++
-		}
-		return printJSONLine(report, row)
-	}}).Run(ctx)
-	if err != nil {
-		return err
-	}
-	if flags.report != "-" {
-		fmt.Fprintf(s.Stdout, "changes taken back: %d, undone before: %d, collections gone: %d, failed: %d\n",
-			summary.Written, summary.Unchanged, summary.Left, summary.Failed)
-	}
-	if kept > 0 {
-		s.say("properties that somebody has changed since have been left as they are, in collections: %d", kept)
-	}
-	return failures(summary)
 }
 
 // compareNames compares what names mean by links and by properties.
 func (s *session) compareNames(ctx context.Context, flags migrateFlags, report io.Writer) error {
-	counts, err := (&imagemigrate.Verification{API: s.API, Parallel: flags.parallel, Report: func(d imagemigrate.Difference) error {
-		if flags.report != "-" {
-			fmt.Fprintf(s.Stdout, "%q: %s, by links %s, by properties %s\n", d.Name, d.Reason,
-				cmp.Or(d.ByLinks.Collection, "none"), cmp.Or(d.ByProperties.Collection, "none"))
-		}
-		return printJSONLine(report, d)
-	}}).Run(ctx)
+	v := &imagemigrate.Verification{
+		API:      s.API,
+		Rules:    flags.rules(),
+		Parallel: flags.parallel,
+		Report: func(d imagemigrate.Difference) error {
+			if flags.report != "-" {
+				fmt.Fprintf(s.Stdout, "%q: %s, by links %s, by properties %s\n", d.Name, d.Reason,
+					cmp.Or(d.ByLinks.Collection, "none"), cmp.Or(d.ByProperties.Collection, "none"))
+			}
+			return printJSONLine(report, d)
+		},
+	}
+	counts, err := v.Run(ctx)
 	if err != nil {
 		return err
 	}
 	if flags.report != "-" {
-		for _, reason := range slices.Sorted(maps.Keys(counts)) {
-			fmt.Fprintf(s.Stdout, "  %-20s %d\n", reason, counts[reason])
-		}
+		printCounts(s.Stdout, counts)
 	}
 	if n := counts[imagemigrate.Unexplained]; n > 0 {
 		return &fault.Error{Op: "compare names", Side: fault.API, Err: fmt.Errorf("%d names mean something else by properties, or nothing", n),
 			Hint: "run migrate; if it has been run, see its report for the collections that they mean by links"}
 	}
 	return nil
+}
+
+// printCounts prints how often there was what.
+func printCounts[K ~string](w io.Writer, counts map[K]int) {
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(w, "  %-20s %d\n", what, counts[what])
+	}
 }

@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"git.arvados.org/arvados.git/lib/imagemigrate"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
 // writeImpliedLinks goes through all images, and gives them the links that they
@@ -50,11 +53,29 @@ func (s *session) reportTo(report io.Writer, flags migrateFlags) func(imagemigra
 	return func(row imagemigrate.Row) error {
 		if flags.dryRun && flags.report != "-" {
 			for _, special := range row.Cases {
-				fmt.Fprintln(s.Stdout, strings.TrimSpace(fmt.Sprintf("%s: %s %s", row.Collection, special.Kind, special.Detail)))
+				fmt.Fprintln(s.Stdout, strings.TrimSpace(fmt.Sprintf("%s: %s %s", head(row.Collection), special.Kind, harmless(special.Detail))))
 			}
 		}
 		return printJSONLine(report, row)
 	}
+}
+
+// head is what links point to, for a terminal: anybody can make one that points to
+// any text.
+func head(uuid string) string {
+	if arvados.UUIDMatch(uuid) || arvados.PDHMatch(uuid) {
+		return uuid
+	}
+	return strconv.Quote(uuid)
+}
+
+// harmless is a text in which somebody else's words may be, for a terminal: with nothing
+// that it would obey.
+func harmless(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // begin is where a way that was stopped goes on.

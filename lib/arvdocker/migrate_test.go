@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -115,9 +114,26 @@ func (s *migrateSuite) TestMigrate(c *check.C) {
 	after := s.run(c, "migrate", "--verify")
 	back := s.run(c, "migrate", "--rollback", undo)
 	c.Check(s.properties(c), check.Equals, original)
-	twice := s.run(c, "migrate", "--rollback", undo)
+	undone := filepath.Join(dir, "undone")
+	twice := s.run(c, "migrate", "--rollback", undo, "--rate=1000", "--report", undone)
+	lines, err = os.ReadFile(undone)
+	c.Assert(err, check.IsNil)
+	c.Check(string(lines), check.Matches, `(\{"collection":"[^"]*","action":"unchanged"\}\n){2}`)
 	golden(c, "migrate", "# --dry-run\n", dry.out, "# --verify\n", before.out, before.err, "# migrate\n", wet.out,
 		"# again\n", again.out, "# --verify\n", after.out, "# --rollback\n", back.out, "# again\n", twice.out)
+}
+
+// Names by others can be left out, which explains that they are not found.
+func (s *migrateSuite) TestOwnNamesOnly(c *check.C) {
+	uuid := s.linked(c, 1, nil, "lab/app:1")
+	s.foreign(c, "lab/app:2", uuid)
+	s.run(c, "migrate", "--own-names-only", "--rollback-file", filepath.Join(c.MkDir(), "rollback"))
+	c.Check(s.means("lab/app:1"), check.Equals, uuid)
+	c.Check(s.means("lab/app:2"), check.Equals, "")
+	c.Check(s.run(c, "migrate", "--verify", "--own-names-only").out, check.Matches, `(?s)"lab/app:2": not-own, .*`)
+	all := s.callWith(c, call{}, "migrate", "--verify")
+	c.Check(all.code, check.Equals, 1)
+	c.Check(all.out, check.Matches, `(?s)"lab/app:2": unexplained, .*`)
 }
 
 // A server that is busy is asked again.
@@ -147,9 +163,9 @@ func (s *migrateSuite) TestRefusedCalls(c *check.C) {
 		{"--parallel=0", "--parallel: the number is out of range (write a number from 1 to 64)"},
 		{"--rate=-1", "--rate: the number is out of range"},
 		{"--dry-run --verify", "--verify: it has no meaning with --dry-run (leave one of them out)"},
-		{"--verify --own-names-only", "--own-names-only: it has no meaning with --verify"},
+		{"--verify --deep", "--deep: it has no meaning with --verify"},
 		{"--rollback --resume=x", "--resume: it has no meaning with --rollback"},
-		{"--rollback --rollback-file=" + dir + "/none", "--rollback-file: stat .*none: no such file or directory (name the file that migrate has written)"},
+		{"--rollback --rollback-file=" + dir + "/none", "request: open rollback file: .*none: no such file or directory (name the file that arv-docker migrate or sync has written)"},
 		{"--rollback-file=" + dir, "request: open rollback file: .*is a directory (name a file that can be written)"},
 		{"--dry-run --report=" + dir, "--report: .*is a directory (name a file that can be written)"},
 	} {
@@ -185,46 +201,54 @@ func (s *migrateSuite) TestVocabulary(c *check.C) {
 	c.Check(a.err, check.Matches, `the vocabulary is strict: .*\(API\.VocabularyPath\)\n  "docker-image-timestamp": \{.*\}\n`)
 }
 
+// A database would take what a strict vocabulary refuses: it is not opened before
+// that is known.
+func (s *migrateSuite) TestVocabularyUnknown(c *check.C) {
+	d := &doctorSuite{}
+	d.Cluster = s.Cluster
+	client, closeServer := d.changed(c, map[string]http.HandlerFunc{"vocabulary": refuses})
+	defer closeServer()
+	a := s.callWith(c, call{api: client}, "migrate", "--sql=host=/nowhere", "--rollback-file", filepath.Join(c.MkDir(), "rollback"))
+	c.Check(a.code, check.Equals, 1)
+	c.Check(a.err, check.Matches, `arv-docker: api: GET vocabulary .*403 Forbidden.*\n`)
+}
+
+// What others have written does nothing to a terminal.
+func (s *migrateSuite) TestHarmless(c *check.C) {
+	s.addLink(c, linkName, "lab/\x1b[2J:1", s.linked(c, 1, attrs{keyRepoTag: "lab/\x1b[3J:1"}), attrs{})
+	s.addLink(c, linkName, "lab/app:1", "\x1b]0;ha\a", attrs{})
+	dry := s.run(c, "migrate", "--dry-run")
+	c.Check(dry.out, check.Matches, `(?s).*"\\x1b\]0;ha\\a": head-is-other\n.*`)
+	c.Check(dry.out, check.Matches, `(?s).*: bad-name "lab/\\x1b\[2J:1"\n.*`)
+	verified := s.callWith(c, call{}, "migrate", "--verify")
+	c.Check(strings.ContainsAny(dry.out+dry.err+verified.out+verified.err, "\x1b\a"), check.Equals, false)
+}
+
 // Killed at 50 random points, it ends as if it had not been; and all can be undone.
 func (s *migrateSuite) TestKilled(c *check.C) {
 	dir := c.MkDir()
-	program := filepath.Join(dir, "arv-docker")
-	out, err := exec.Command("go", "build", "-o", program, "../../cmd/arv-docker").CombinedOutput()
-	c.Assert(err, check.IsNil, check.Commentf("%s", out))
 	for n := range 60 {
 		s.linked(c, n, attrs{"mine": n}, fmt.Sprintf("lab/app%d:1", n%9), fmt.Sprintf("docker.io/lab/other:%d", n))
 	}
 	original := s.properties(c)
-	undo, resume := "--rollback-file="+filepath.Join(dir, "rollback"), "--resume="+filepath.Join(dir, "resume")
+	undo := "--rollback-file=" + filepath.Join(dir, "rollback")
 	s.run(c, "migrate", undo)
 	want := s.properties(c)
 	s.run(c, "migrate", "--rollback", undo)
 	c.Assert(s.properties(c), check.Equals, original)
 
 	rng := rand.New(rand.NewPCG(9, 9))
-	kills, rounds := 0, 0
+	kills, midway, rounds := 0, 0, 0
 	for ; kills < 50; rounds++ {
 		c.Assert(rounds < 100, check.Equals, true)
 		log := undo + fmt.Sprint(rounds)
-		for done := false; !done; {
-			cmd := exec.Command(program, "migrate", log, resume, "--rate=150", "--parallel=3")
-			cmd.Env = []string{"ARVADOS_API_HOST=" + s.user.APIHost, "ARVADOS_API_TOKEN=" + s.user.AuthToken, "ARVADOS_API_HOST_INSECURE=1", "HOME=" + dir}
-			c.Assert(cmd.Start(), check.IsNil)
-			wait := 20*time.Millisecond + time.Duration(rng.IntN(400))*time.Millisecond
-			if kills >= 50 {
-				wait = time.Minute
-			}
-			timer := time.AfterFunc(wait, func() { _ = cmd.Process.Kill() }) // fails if it has ended
-			done = cmd.Wait() == nil
-			timer.Stop()
-			if !done {
-				c.Assert(cmd.ProcessState.ExitCode(), check.Equals, -1) // by the signal, not by an error
-				kills++
-			}
-		}
+		// So slow, it says after every 25 images how far it has come.
+		more, gone := s.killUntilDone(c, rng, 50-kills, filepath.Join(dir, "resume"), log, "--rate=25", "--parallel=3")
+		kills, midway = kills+more, midway+gone
 		c.Assert(s.properties(c), check.Equals, want, check.Commentf("after %d kills", kills))
 		s.run(c, "migrate", "--rollback", log)
 		c.Assert(s.properties(c), check.Equals, original, check.Commentf("after %d kills", kills))
 	}
-	c.Logf("killed %d times in %d migrations", kills, rounds)
+	c.Logf("killed %d times in %d migrations, gone on from the middle: %d", kills, rounds, midway)
+	c.Check(midway > 0, check.Equals, true)
 }

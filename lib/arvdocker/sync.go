@@ -19,11 +19,10 @@ import (
 
 // syncFlags are how sync is to work.
 type syncFlags struct {
-	ownNamesOnly                 bool
-	state, undo, report, metrics string
-	parallel                     int
-	rate                         float64
-	every                        time.Duration
+	changeFlags
+	namesByOthers          bool
+	state, report, metrics string
+	every                  time.Duration
 }
 
 func (p *Program) syncCommand() *cobra.Command {
@@ -34,7 +33,8 @@ func (p *Program) syncCommand() *cobra.Command {
 		Long: `Keep links and properties of images in step, for as long as some programs look for
 images by the ones and some by the others: look again and again at what was changed,
 copy what links say into properties, and write links that properties imply. It takes
-an administrator's token, adds on both sides and removes on none.
+an administrator's token, adds on both sides and removes on none. Of links it takes
+those that belong to the owner of the collection.
 
 It begins with all images that there are. Stopped and started again with the same
 --state, it goes on where it was. It ends by Ctrl-C or SIGTERM, with exit code 0.`,
@@ -44,10 +44,7 @@ It begins with all images that there are. Stopped and started again with the sam
 				return err
 			}
 			ctx := cmd.Context()
-			s, err := p.connect(ctx)
-			if err == nil {
-				err = s.mustBeAdmin()
-			}
+			s, err := p.connectAsAdmin(ctx)
 			if err != nil {
 				return err
 			}
@@ -58,11 +55,9 @@ It begins with all images that there are. Stopped and started again with the sam
 	f.StringVar(&flags.state, "state", "arv-docker-sync.state", "`file` that remembers how far this has come, to go on from there")
 	f.DurationVar(&flags.every, "every", 10*time.Second, "`time` between two looks for changes")
 	f.StringVar(&flags.metrics, "metrics", "", "`address` ([HOST]:PORT) at which numbers for Prometheus can be asked for, at /metrics; without HOST on this machine only")
-	f.StringVar(&flags.undo, "rollback-file", "arv-docker-migrate.rollback", "`file` that gets what migrate --rollback needs; it is added to")
 	f.StringVar(&flags.report, "report", "", "`file` for a report, a line of JSON for each collection that was brought into step or could not be; it is added to; \"-\" is standard output")
-	f.BoolVar(&flags.ownNamesOnly, "own-names-only", false, "leave out names by links that do not belong to the owner of the collection")
-	f.IntVar(&flags.parallel, "parallel", 4, "requests at a time")
-	f.Float64Var(&flags.rate, "rate", 0, "changes a second at most; 0 for no limit")
+	f.BoolVar(&flags.namesByOthers, "names-by-others", false, "take names by links that do not belong to the owner of the collection as well")
+	flags.add(f, "arv-docker-sync.rollback")
 	return cmd
 }
 
@@ -74,11 +69,16 @@ func (f syncFlags) check() error {
 	if f.state == "" {
 		return wrong("--state", errors.New("it is empty"), "name a file that can be written")
 	}
-	return checkPace(f.parallel, f.rate)
+	return f.changeFlags.check()
 }
 
 // sync runs until ctx ends.
 func (s *session) sync(ctx context.Context, flags syncFlags) error {
+	lock, err := imagemigrate.LockPosition(flags.state)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	report, err := openReport(s.Stdout, flags.report, true)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (s *session) sync(ctx context.Context, flags syncFlags) error {
 	defer report.Close()
 	y := &imagemigrate.Sync{
 		API:      s.API,
-		Rules:    imagemigrate.Rules{OwnNamesOnly: flags.ownNamesOnly},
+		Rules:    imagemigrate.Rules{OwnNamesOnly: !flags.namesByOthers},
 		Parallel: flags.parallel,
 		Rate:     flags.rate,
 		Every:    flags.every,
@@ -119,7 +119,7 @@ func (s *session) sync(ctx context.Context, flags syncFlags) error {
 func (s *session) tellSynced(report io.Writer, row imagemigrate.Row) error {
 	switch {
 	case row.Action == imagemigrate.Failed:
-		s.say("collection %s cannot be brought into step: %s", row.Collection, row.Error)
+		s.say("collection %s cannot be brought into step: %s", row.Collection, harmless(row.Error))
 	case len(row.Links) > 0:
 		s.say("collection %s: links written: %d", row.Collection, len(row.Links))
 	default:

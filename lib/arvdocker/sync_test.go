@@ -43,20 +43,11 @@ func (p *syncing) said() string {
 }
 
 // startSync starts it with its files in a folder.
-func (s *migrateSuite) startSync(c *check.C, program, dir string, args ...string) *syncing {
-	p := &syncing{Cmd: exec.Command(program, append([]string{"sync", "--every=1s", "--state=" + dir + "/state", "--rollback-file=" + dir + "/rollback"}, args...)...)}
-	p.Env = []string{"ARVADOS_API_HOST=" + s.user.APIHost, "ARVADOS_API_TOKEN=" + s.user.AuthToken, "ARVADOS_API_HOST_INSECURE=1", "HOME=" + dir}
+func (s *migrateSuite) startSync(c *check.C, dir string, args ...string) *syncing {
+	p := &syncing{Cmd: s.client(c, append([]string{"sync", "--every=1s", "--state=" + dir + "/state", "--rollback-file=" + dir + "/rollback"}, args...)...)}
 	p.Stderr = p
 	c.Assert(p.Start(), check.IsNil)
 	return p
-}
-
-// buildClient builds arv-docker.
-func buildClient(c *check.C) string {
-	program := filepath.Join(c.MkDir(), "arv-docker")
-	out, err := exec.Command("go", "build", "-o", program, "../../cmd/arv-docker").CombinedOutput()
-	c.Assert(err, check.IsNil, check.Commentf("%s", out))
-	return program
 }
 
 // until waits for something that is to happen soon.
@@ -79,7 +70,7 @@ func (s *migrateSuite) changesAsked() (changes []string) {
 // It brings both sides into step and keeps them so, without being moved by what it
 // has written; it sits out a server that is busy, tells how it is, and ends cleanly.
 func (s *migrateSuite) TestSync(c *check.C) {
-	program, dir := buildClient(c), c.MkDir()
+	dir := c.MkDir()
 	linked := s.linked(c, 1, nil, "lab/app:1")
 	described := s.unlinked(c, "a", attrs{keyMarker: "1", keyRepoTag: "lab/app:2"})
 	var times int
@@ -92,7 +83,7 @@ func (s *migrateSuite) TestSync(c *check.C) {
 		return 0
 	}
 	report := filepath.Join(dir, "report")
-	p := s.startSync(c, program, dir, "--metrics=:0", "--report="+report)
+	p := s.startSync(c, dir, "--metrics=:0", "--report="+report)
 	until(c, "first look", func() bool { return s.means("lab/app:1") == linked && len(s.links(c, described)) == 2 })
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/metrics`).FindString(p.said())
 	numbers := func() string {
@@ -114,10 +105,21 @@ func (s *migrateSuite) TestSync(c *check.C) {
 	looks(4)
 	c.Check(s.changesAsked(), check.HasLen, 0)
 
+	// Its files are its own.
+	other := s.callWith(c, call{}, "sync", "--state="+dir+"/state", "--rollback-file="+dir+"/other")
+	c.Check(other.err, check.Matches, `(?s).*lock resume file .*/state: another arv-docker is at work with it .*`)
+	other = s.callWith(c, call{}, "migrate", "--rollback-file="+dir+"/rollback")
+	c.Check(other.err, check.Matches, `(?s).*open rollback file .*/rollback: another arv-docker is at work with it .*`)
+	other = s.callWith(c, call{}, "migrate", "--rollback", "--rollback-file="+dir+"/rollback")
+	c.Check(other.err, check.Matches, `(?s).*open rollback file .*/rollback: another arv-docker is at work with it .stop that, .*`)
+
+	s.foreign(c, "lab/foreign:1", described)
 	s.addLink(c, linkName, "lab/app:3", described, attrs{})
 	until(c, "a later link", func() bool { return s.means("lab/app:3") == described })
 	second := s.unlinked(c, "b", attrs{keyRepoTag: "lab/app:4"})
 	until(c, "a later image", func() bool { return len(s.links(c, second)) == 2 })
+	c.Check(s.means("lab/foreign:1"), check.Equals, "")
+	c.Check(numbers(), check.Matches, `(?s).*\narv_docker_sync_names_by_others_total [1-9].*`)
 	c.Assert(p.Process.Signal(syscall.SIGTERM), check.IsNil)
 	c.Check(p.Wait(), check.IsNil, check.Commentf("%s", p.said()))
 	lines, err := os.ReadFile(report)
@@ -127,21 +129,32 @@ func (s *migrateSuite) TestSync(c *check.C) {
 	// The next one goes on from there.
 	s.asked()
 	third := s.unlinked(c, "c", attrs{keyRepoTag: "lab/app:5"})
-	p = s.startSync(c, program, dir)
-	until(c, "an image from in between", func() bool { return len(s.links(c, third)) == 2 })
+	s.foreign(c, "lab/foreign:2", third)
+	p = s.startSync(c, dir, "--names-by-others")
+	until(c, "an image from in between", func() bool { return len(s.links(c, third)) == 4 })
+	until(c, "a name that was left out", func() bool { return len(s.links(c, described)) == 5 })
+	c.Check(s.means("lab/foreign:1"), check.Equals, described)
+	c.Check(s.means("lab/foreign:2"), check.Equals, third)
 	c.Assert(p.Process.Signal(syscall.SIGTERM), check.IsNil)
 	c.Check(p.Wait(), check.IsNil)
-	c.Check(s.changesAsked(), check.HasLen, 3) // properties, two links
+	c.Check(s.changesAsked(), check.HasLen, 7) // the test's link, two of properties, four links
+}
+
+// foreign makes a link with a name that belongs to somebody else than the collection.
+func (s *migrateSuite) foreign(c *check.C, name, head string) {
+	c.Assert(s.user.RequestAndDecode(nil, "POST", "arvados/v1/links", nil, attrs{"link": attrs{
+		"link_class": linkName, "name": name, "head_uuid": head,
+	}}), check.IsNil)
 }
 
 // Killed again and again while names are given on both sides, it misses nothing and
 // makes nothing twice.
 func (s *migrateSuite) TestSyncKilled(c *check.C) {
-	program, dir := buildClient(c), c.MkDir()
+	dir := c.MkDir()
 	rng := rand.New(rand.NewPCG(4, 4))
 	var linked, described []string
 	for round := range 25 {
-		p := s.startSync(c, program, dir, "--rate=60")
+		p := s.startSync(c, dir, "--rate=60")
 		for i := range 3 {
 			n := 3*round + i
 			linked = append(linked, s.linked(c, n, nil, fmt.Sprintf("lab/linked%d:1", n)))
@@ -151,7 +164,7 @@ func (s *migrateSuite) TestSyncKilled(c *check.C) {
 		c.Assert(p.Process.Kill(), check.IsNil)
 		c.Check(p.Wait(), check.ErrorMatches, "signal: killed")
 	}
-	p := s.startSync(c, program, dir)
+	p := s.startSync(c, dir)
 	for n := range linked {
 		until(c, linked[n], func() bool { return s.means(fmt.Sprintf("lab/linked%d:1", n)) == linked[n] })
 		until(c, described[n], func() bool { return len(s.links(c, described[n])) >= 2 })

@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
@@ -61,6 +62,7 @@ func (s *storedSuite) TestDescribeIsBounded(c *check.C) {
 	}
 	_, err := Describe(s.ctx, s.cl.client(), found, 100)
 	c.Check(err, check.ErrorMatches, ".*more of it would have to be read than is allowed.*")
+	c.Check(fault.Transient(err), check.Equals, false)
 }
 
 func (s *storedSuite) TestDescribeFails(c *check.C) {

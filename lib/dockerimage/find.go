@@ -38,7 +38,7 @@ type Found struct {
 // If owner is not empty, only those that it owns. Anybody may set properties:
 // see Check, and Validate.
 func FindByDigest(ctx context.Context, api API, digest, owner string) ([]Found, error) {
-	filters := []arvados.Filter{{Attr: "properties." + keyDigest, Operator: "contains", Operand: digest}}
+	filters := []arvados.Filter{{Attr: "properties." + KeyDigest, Operator: "contains", Operand: digest}}
 	if owner != "" {
 		filters = append(filters, arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: owner})
 	}
@@ -48,7 +48,7 @@ func FindByDigest(ctx context.Context, api API, digest, owner string) ([]Found, 
 // FindByLayer finds the image collections that say they have the layer with
 // the given digest in blocks of its own; newest first, at most a few.
 func FindByLayer(ctx context.Context, api API, digest string) ([]Found, error) {
-	return find(ctx, api, digest, []arvados.Filter{{Attr: "properties." + keyLayers, Operator: "contains", Operand: digest}})
+	return find(ctx, api, digest, []arvados.Filter{{Attr: "properties." + KeyLayers, Operator: "contains", Operand: digest}})
 }
 
 // maxByKey is how many collections FindByKey returns at most. Recipes that many

@@ -27,7 +27,7 @@ func WriteLinks(ctx context.Context, api API, coll arvados.Collection, also ...s
 		Filters: []arvados.Filter{
 			{Attr: "head_uuid", Operator: "=", Operand: coll.UUID},
 			{Attr: "owner_uuid", Operator: "=", Operand: coll.OwnerUUID},
-			{Attr: "link_class", Operator: "in", Operand: []string{linkHash, linkName}},
+			{Attr: "link_class", Operator: "in", Operand: []string{LinkHash, LinkName}},
 		},
 		Select: []string{"link_class", "name"},
 		Limit:  &limit,
@@ -70,11 +70,11 @@ func WithNames(raw map[string]interface{}, names []string, tagged time.Time) (ma
 		named = map[string]interface{}{}
 	}
 	written := Properties{RepoTags: all, Tagged: tagged}.Map()
-	key := keyRepoTag
-	if raw[keyRepoTag] == nil && raw[twin+keyRepoTag] != nil {
-		key = twin + keyRepoTag
+	key := KeyRepoTag
+	if raw[KeyRepoTag] == nil && raw[Twin+KeyRepoTag] != nil {
+		key = Twin + KeyRepoTag
 	}
-	named[key], named[keyTagged] = written[keyRepoTag], written[keyTagged]
+	named[key], named[KeyTagged] = written[KeyRepoTag], written[KeyTagged]
 	return named, true
 }
 

@@ -51,16 +51,16 @@ func (*linksSuite) TestWriteLinks(c *check.C) {
 	hash := "sha256:" + hexOf(1)
 	coll := arvados.Collection{UUID: "zzzzz-4zz18-000000000000001", OwnerUUID: alice, PortableDataHash: "x+1",
 		Properties: Properties{Hash: hash, RepoTags: []string{"a:1", "b:1"}, Timestamp: made}.Map()}
-	server := &linkServer{has: []arvados.Link{{LinkClass: linkName, Name: "a:1"}, {LinkClass: linkName, Name: hash}}}
+	server := &linkServer{has: []arvados.Link{{LinkClass: LinkName, Name: "a:1"}, {LinkClass: LinkName, Name: hash}}}
 	c.Assert(WriteLinks(context.Background(), server, coll, "b:1", "docker.io/b:1"), check.IsNil)
 	var names []interface{}
 	for _, link := range server.made {
 		names = append(names, link["link_class"], link["name"])
 		c.Check(link["owner_uuid"], check.Equals, alice)
 		c.Check(link["head_uuid"], check.Equals, coll.UUID)
-		c.Check(link["properties"], check.DeepEquals, map[string]interface{}{linkTime: "2026-01-02T03:04:05Z"})
+		c.Check(link["properties"], check.DeepEquals, map[string]interface{}{LinkTime: "2026-01-02T03:04:05Z"})
 	}
-	c.Check(names, check.DeepEquals, []interface{}{linkHash, hash, linkName, "b:1", linkName, "docker.io/b:1"})
+	c.Check(names, check.DeepEquals, []interface{}{LinkHash, hash, LinkName, "b:1", LinkName, "docker.io/b:1"})
 	// Somebody else's links are not the owner's.
 	c.Check(server.filters[1], check.Equals, arvados.Filter{Attr: "owner_uuid", Operator: "=", Operand: alice})
 
@@ -82,12 +82,12 @@ func (*linksSuite) TestWithNames(c *check.C) {
 		want  interface{} // nil if nothing changes
 	}{
 		{nil, nil, "", nil},
-		{nil, []string{"a:1"}, keyRepoTag, "a:1"},
-		{map[string]interface{}{keyRepoTag: nil}, []string{"a:1"}, keyRepoTag, "a:1"},
-		{map[string]interface{}{keyRepoTag: "a:1"}, []string{"a:1"}, "", nil},
-		{map[string]interface{}{keyRepoTag: "a:1"}, []string{"b:1", "a:1", "b:1"}, keyRepoTag, []string{"a:1", "b:1"}},
-		{map[string]interface{}{keyRepoTag: []interface{}{"a:1", "b:1"}}, []string{"c:1"}, keyRepoTag, []string{"a:1", "b:1", "c:1"}},
-		{map[string]interface{}{twin + keyRepoTag: "a:1"}, []string{"b:1"}, twin + keyRepoTag, []string{"a:1", "b:1"}},
+		{nil, []string{"a:1"}, KeyRepoTag, "a:1"},
+		{map[string]interface{}{KeyRepoTag: nil}, []string{"a:1"}, KeyRepoTag, "a:1"},
+		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"a:1"}, "", nil},
+		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"b:1", "a:1", "b:1"}, KeyRepoTag, []string{"a:1", "b:1"}},
+		{map[string]interface{}{KeyRepoTag: []interface{}{"a:1", "b:1"}}, []string{"c:1"}, KeyRepoTag, []string{"a:1", "b:1", "c:1"}},
+		{map[string]interface{}{Twin + KeyRepoTag: "a:1"}, []string{"b:1"}, Twin + KeyRepoTag, []string{"a:1", "b:1"}},
 	} {
 		if trial.has != nil {
 			trial.has["mine"] = "stays"
@@ -100,7 +100,7 @@ func (*linksSuite) TestWithNames(c *check.C) {
 			continue
 		}
 		c.Check(got[trial.key], check.DeepEquals, trial.want, check.Commentf("%v", trial))
-		c.Check(got[keyTagged], check.Equals, "2026-01-02T03:04:05Z")
+		c.Check(got[KeyTagged], check.Equals, "2026-01-02T03:04:05Z")
 		c.Check(got["mine"], check.Equals, trial.has["mine"])
 		c.Check(trial.has, check.HasLen, before) // it is another map
 	}
@@ -109,7 +109,7 @@ func (*linksSuite) TestWithNames(c *check.C) {
 func (*linksSuite) TestFoundIn(c *check.C) {
 	hash := "sha256:" + hexOf(7)
 	coll := arvados.Collection{UUID: "u", OwnerUUID: alice, PortableDataHash: "p", CreatedAt: time.Unix(1, 0),
-		ManifestText: ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072" + hexOf(7) + ".tar\n", Properties: map[string]interface{}{keyRepoTag: "a:1"}}
+		ManifestText: ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072" + hexOf(7) + ".tar\n", Properties: map[string]interface{}{KeyRepoTag: "a:1"}}
 	found := FoundIn(coll)
 	c.Check(found, check.DeepEquals, Found{UUID: "u", OwnerUUID: alice, PDH: "p", CreatedAt: time.Unix(1, 0),
 		ManifestText: coll.ManifestText, Properties: Properties{RepoTags: []string{"a:1"}}})

@@ -18,29 +18,29 @@ import (
 // look at. A strict vocabulary may refuse them, in which case they are written
 // with the prefix "arv:", which it lets pass; so readers take either.
 const (
-	keyHash      = "docker-image-hash"
-	keyRepoTag   = "docker-image-repo-tag"
-	keyTimestamp = "docker-image-timestamp"
+	KeyHash      = "docker-image-hash"
+	KeyRepoTag   = "docker-image-repo-tag"
+	KeyTimestamp = "docker-image-timestamp"
 
 	keyMarker   = "arv:docker-image"
-	keyDigest   = "arv:docker-image-digest"
-	keyPlatform = "arv:docker-image-platform"
-	keyLayers   = "arv:docker-image-layers"
-	keySize     = "arv:docker-image-size"
-	keyTagged   = "arv:docker-image-tagged"
-	keyPDH      = "arv:docker-image-pdh"
+	KeyDigest   = "arv:docker-image-digest"
+	KeyPlatform = "arv:docker-image-platform"
+	KeyLayers   = "arv:docker-image-layers"
+	KeySize     = "arv:docker-image-size"
+	KeyTagged   = "arv:docker-image-tagged"
+	KeyPDH      = "arv:docker-image-pdh"
 	keyBase     = "arv:docker-image-base"
 	keyKey      = "arv:docker-image-key"
 
-	twin = "arv:"
+	Twin = "arv:" // that prefix
 )
 
 // Classes of links that say the same, and the property of theirs that has the
 // time.
 const (
-	linkHash = "docker_image_hash"
-	linkName = "docker_image_repo+tag"
-	linkTime = "image_timestamp"
+	LinkHash = "docker_image_hash"
+	LinkName = "docker_image_repo+tag"
+	LinkTime = "image_timestamp"
 )
 
 // Properties describe an image collection. What is at its zero value is not
@@ -84,21 +84,21 @@ func (p Properties) Map() map[string]interface{} {
 			m[key] = values
 		}
 	}
-	setString(keyHash, p.Hash)
+	setString(KeyHash, p.Hash)
 	if len(p.RepoTags) == 1 {
-		setString(keyRepoTag, p.RepoTags[0])
+		setString(KeyRepoTag, p.RepoTags[0])
 	} else {
-		setList(keyRepoTag, p.RepoTags)
+		setList(KeyRepoTag, p.RepoTags)
 	}
-	setTime(keyTimestamp, p.Timestamp)
-	setList(keyDigest, p.Digests)
-	setString(keyPlatform, p.Platform)
-	setList(keyLayers, p.Layers)
+	setTime(KeyTimestamp, p.Timestamp)
+	setList(KeyDigest, p.Digests)
+	setString(KeyPlatform, p.Platform)
+	setList(KeyLayers, p.Layers)
 	if p.Size > 0 {
-		m[keySize] = p.Size
+		m[KeySize] = p.Size
 	}
-	setTime(keyTagged, p.Tagged)
-	setString(keyPDH, p.PDH)
+	setTime(KeyTagged, p.Tagged)
+	setString(KeyPDH, p.PDH)
 	// A flat list, so that a filter can ask which images contain a hash.
 	var bases []string
 	for _, base := range p.Bases {
@@ -120,18 +120,18 @@ func ParseProperties(m map[string]interface{}) Properties {
 		if v := m[key]; v != nil {
 			return v
 		}
-		return m[twin+key]
+		return m[Twin+key]
 	}
 	return Properties{
-		Hash:      first(plain(keyHash)),
-		RepoTags:  list(plain(keyRepoTag)),
-		Timestamp: timeOf(plain(keyTimestamp)),
-		Digests:   list(m[keyDigest]),
-		Platform:  first(m[keyPlatform]),
-		Layers:    list(m[keyLayers]),
-		Size:      bytesOf(m[keySize]),
-		Tagged:    timeOf(m[keyTagged]),
-		PDH:       first(m[keyPDH]),
+		Hash:      first(plain(KeyHash)),
+		RepoTags:  list(plain(KeyRepoTag)),
+		Timestamp: timeOf(plain(KeyTimestamp)),
+		Digests:   list(m[KeyDigest]),
+		Platform:  first(m[KeyPlatform]),
+		Layers:    list(m[KeyLayers]),
+		Size:      bytesOf(m[KeySize]),
+		Tagged:    timeOf(m[KeyTagged]),
+		PDH:       first(m[KeyPDH]),
 		Bases:     basesOf(list(m[keyBase])),
 		Key:       first(m[keyKey]),
 	}
@@ -161,14 +161,14 @@ func basesOf(values []string) (bases []Base) {
 func (p Properties) Links() []arvados.Link {
 	properties := map[string]interface{}{}
 	if !p.Timestamp.IsZero() {
-		properties[linkTime] = p.Timestamp.UTC().Format(time.RFC3339Nano)
+		properties[LinkTime] = p.Timestamp.UTC().Format(time.RFC3339Nano)
 	}
 	var links []arvados.Link
 	if p.Hash != "" {
-		links = append(links, arvados.Link{LinkClass: linkHash, Name: p.Hash, Properties: properties})
+		links = append(links, arvados.Link{LinkClass: LinkHash, Name: p.Hash, Properties: properties})
 	}
 	for _, tag := range p.RepoTags {
-		links = append(links, arvados.Link{LinkClass: linkName, Name: tag, Properties: properties})
+		links = append(links, arvados.Link{LinkClass: LinkName, Name: tag, Properties: properties})
 	}
 	return links
 }

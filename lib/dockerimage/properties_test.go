@@ -96,7 +96,7 @@ func (*propertiesSuite) TestParse(c *check.C) {
 		c.Assert(json.Unmarshal([]byte(text), &m), check.IsNil)
 		c.Check(ParseProperties(m), check.DeepEquals, want, check.Commentf(text))
 	}
-	c.Check(ParseProperties(map[string]interface{}{keySize: json.Number("7")}).Size, check.Equals, int64(7))
+	c.Check(ParseProperties(map[string]interface{}{KeySize: json.Number("7")}).Size, check.Equals, int64(7))
 }
 
 func (*propertiesSuite) TestLinks(c *check.C) {

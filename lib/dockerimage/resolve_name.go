@@ -78,7 +78,7 @@ func byHash(hex string) []lookup {
 	named := lookup{
 		collections: []arvados.Filter{{Attr: "any", Operator: "ilike", Operand: "%" + hex + strings.Repeat("_", maxHash-len(hex)) + ".tar%"}},
 		links: []arvados.Filter{
-			{Attr: "link_class", Operator: "=", Operand: linkHash},
+			{Attr: "link_class", Operator: "=", Operand: LinkHash},
 			{Attr: "name", Operator: "like", Operand: start + "%"},
 		},
 		is: func(f Found) bool {
@@ -103,7 +103,7 @@ func byHash(hex string) []lookup {
 // byDigest looks for the image of an index or manifest. Links do not know it.
 func byDigest(digest string) lookup {
 	return lookup{
-		collections: []arvados.Filter{{Attr: "properties." + keyDigest, Operator: "contains", Operand: digest}},
+		collections: []arvados.Filter{{Attr: "properties." + KeyDigest, Operator: "contains", Operand: digest}},
 		check:       Found.Check,
 	}
 }
@@ -122,15 +122,15 @@ func byName(name string, policy Policy) ([]lookup, error) {
 		written += ":" + ref.Tag
 	}
 	l := lookup{
-		collections: []arvados.Filter{{Attr: "properties." + keyRepoTag, Operator: "contains", Operand: ref.RepoTag()}},
+		collections: []arvados.Filter{{Attr: "properties." + KeyRepoTag, Operator: "contains", Operand: ref.RepoTag()}},
 		links: []arvados.Filter{
-			{Attr: "link_class", Operator: "=", Operand: linkName},
+			{Attr: "link_class", Operator: "=", Operand: LinkName},
 			{Attr: "name", Operator: "in", Operand: slices.Compact([]string{ref.RepoTag(), written, ref.String()})},
 		},
 		check: Found.Check,
 	}
 	if policy.Twins {
-		l.collections = append(l.collections, arvados.Filter{Attr: "properties." + twin + keyRepoTag, Operator: "contains", Operand: ref.RepoTag()})
+		l.collections = append(l.collections, arvados.Filter{Attr: "properties." + Twin + KeyRepoTag, Operator: "contains", Operand: ref.RepoTag()})
 	}
 	return []lookup{l}, nil
 }

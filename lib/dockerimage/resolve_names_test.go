@@ -103,7 +103,7 @@ func (cl *cluster) addLinks(owner string, p Properties) {
 
 // addLegacy stores an image as today's arv-keepdocker does.
 func (cl *cluster) addLegacy(owner, hex string, made time.Time, names ...string) string {
-	uuid := cl.add(owner, ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072"+hex+".tar\n", map[string]interface{}{keyRepoTag: names[0]})
+	uuid := cl.add(owner, ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072"+hex+".tar\n", map[string]interface{}{KeyRepoTag: names[0]})
 	cl.addLinks(owner, Properties{Hash: "sha256:" + hex, RepoTags: names, Timestamp: made})
 	return uuid
 }
@@ -181,9 +181,9 @@ func (s *namesSuite) stock(name string) string {
 	like := regexp.MustCompile(`^` + strings.NewReplacer("%", ".*", "_", ".").Replace(regexp.QuoteMeta(repo)))
 	var named, hashed []arvados.Link
 	for _, link := range s.cl.links {
-		if link.LinkClass == linkName && link.Name == repo+":"+tag {
+		if link.LinkClass == LinkName && link.Name == repo+":"+tag {
 			named = append(named, link)
-		} else if link.LinkClass == linkHash && like.MatchString(link.Name) {
+		} else if link.LinkClass == LinkHash && like.MatchString(link.Name) {
 			hashed = append(hashed, link)
 		}
 	}
@@ -194,7 +194,7 @@ func (s *namesSuite) stock(name string) string {
 		return "not found"
 	}
 	newest := slices.MaxFunc(named, func(a, b arvados.Link) int {
-		return timeOf(a.Properties[linkTime]).Compare(timeOf(b.Properties[linkTime]))
+		return timeOf(a.Properties[LinkTime]).Compare(timeOf(b.Properties[LinkTime]))
 	})
 	return answer(s.cl.collections[slices.IndexFunc(s.cl.collections, func(coll arvados.Collection) bool { return coll.UUID == newest.HeadUUID })])
 }

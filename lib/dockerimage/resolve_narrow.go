@@ -33,11 +33,11 @@ const (
 // here.
 func (s *search) narrow(ctx context.Context, filters []arvados.Filter) error {
 	with := func(op string, operand interface{}) []arvados.Filter {
-		return append(slices.Clone(filters), arvados.Filter{Attr: "properties." + keyTimestamp, Operator: op, Operand: operand})
+		return append(slices.Clone(filters), arvados.Filter{Attr: "properties." + KeyTimestamp, Operator: op, Operand: operand})
 	}
 	// Those whose own time does not count. The newest may decide at once.
 	for _, undated := range [][]arvados.Filter{
-		with("exists", false), with("=", nil), with("<", strconv.Itoa(noYear+2)),
+		with("exists", false), with("=", nil), with("<", strconv.Itoa(NoYear+2)),
 	} {
 		if err := s.readOn(ctx, bareAttrs, barePage, arvados.ResourceListParams{Filters: undated}); err != nil {
 			return err

@@ -37,8 +37,8 @@ func (s *narrowSuite) addMany(n int, change func(i int, properties map[string]in
 func (s *narrowSuite) linkAll(made func(i int) time.Time) {
 	for i, coll := range s.cl.collections {
 		s.cl.links = append(s.cl.links, arvados.Link{
-			LinkClass: linkName, Name: "old:1", HeadUUID: coll.UUID, CreatedAt: coll.CreatedAt,
-			Properties: map[string]interface{}{linkTime: made(i).Format(time.RFC3339Nano)},
+			LinkClass: LinkName, Name: "old:1", HeadUUID: coll.UUID, CreatedAt: coll.CreatedAt,
+			Properties: map[string]interface{}{LinkTime: made(i).Format(time.RFC3339Nano)},
 		})
 	}
 }
@@ -77,12 +77,12 @@ func (s *narrowSuite) TestAnyTimes(c *check.C) {
 		s.addMany(100+random.IntN(700), func(i int, p map[string]interface{}) {
 			switch {
 			case seed%2 == 0 || !pick(50):
-				p[keyTimestamp] = made().Format(time.RFC3339Nano)
+				p[KeyTimestamp] = made().Format(time.RFC3339Nano)
 			case pick(2):
-				p[keyTimestamp] = odd[random.IntN(len(odd))]
+				p[KeyTimestamp] = odd[random.IntN(len(odd))]
 			}
 			if pick(20) || seed == 7 {
-				p[keyPDH] = "d41d8cd98f00b204e9800998ecf8427e+0"
+				p[KeyPDH] = "d41d8cd98f00b204e9800998ecf8427e+0"
 			}
 		})
 		said := map[string]time.Time{}
@@ -130,7 +130,7 @@ func (s *narrowSuite) TestCost(c *check.C) {
 		s.cl = newCluster()
 		s.addMany(n, func(i int, p map[string]interface{}) {
 			if !trial.legacy {
-				p[keyTimestamp] = trial.made(i).Format(time.RFC3339Nano)
+				p[KeyTimestamp] = trial.made(i).Format(time.RFC3339Nano)
 			}
 		})
 		said := map[string]time.Time{}

@@ -22,16 +22,16 @@ const (
 	// linkPage is likewise, of links, which are small: the most that API
 	// servers give.
 	linkPage = 1000
-	// noYear and those before are what builders write that want every build
+	// NoYear and those before are what builders write that want every build
 	// to be the same, or that do not know the time (Unix' and FAT's epochs).
-	noYear = 1980
+	NoYear = 1980
 )
 
 // made is when the image was made. It decides which of several images a name
 // means, so it is not later than the collection, whose time the API server has
 // set, and legacy images and those that hide their time count by that.
 func (f Found) made() time.Time {
-	if t := f.Properties.Timestamp; t.Year() > noYear && t.Before(f.CreatedAt) {
+	if t := f.Properties.Timestamp; t.Year() > NoYear && t.Before(f.CreatedAt) {
 		return t
 	}
 	return f.CreatedAt
@@ -222,7 +222,7 @@ func (s *search) readLinks(ctx context.Context) error {
 				s.heads = append(s.heads, head{uuid: link.HeadUUID})
 			}
 			s.heads[i].before = link.CreatedAt // they come newest first
-			if said := timeOf(link.Properties[linkTime]); said.After(s.said[link.HeadUUID]) {
+			if said := timeOf(link.Properties[LinkTime]); said.After(s.said[link.HeadUUID]) {
 				s.said[link.HeadUUID] = said
 			}
 		}

@@ -68,10 +68,10 @@ func (s *resolveSuite) TestTheNewestImageOfAName(c *check.C) {
 // Names: null, one, several, in the twin of the property.
 func (s *resolveSuite) TestForms(c *check.C) {
 	file := ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072" + hexOf(1) + ".tar\n"
-	s.cl.add(alice, file, map[string]interface{}{keyRepoTag: nil})
-	one := s.cl.add(alice, file, map[string]interface{}{keyRepoTag: "one:1"})
-	several := s.cl.add(alice, file, map[string]interface{}{keyRepoTag: []interface{}{"two:1", "three:1"}})
-	twinned := s.cl.add(alice, file, map[string]interface{}{twin + keyRepoTag: "four:1", twin + keyTimestamp: "2026-01-01T00:00:00Z"})
+	s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: nil})
+	one := s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: "one:1"})
+	several := s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: []interface{}{"two:1", "three:1"}})
+	twinned := s.cl.add(alice, file, map[string]interface{}{Twin + KeyRepoTag: "four:1", Twin + KeyTimestamp: "2026-01-01T00:00:00Z"})
 	for name, uuid := range map[string]string{"one:1": one, "two:1": several, "three:1": several, "four:1": twinned} {
 		c.Check(s.resolve(c, name, Policy{Twins: true}).UUID, check.Equals, uuid)
 	}
@@ -148,7 +148,7 @@ func (s *resolveSuite) TestImagesThatAreNone(c *check.C) {
 // Links whose heads are gone, cannot be read, or are no collections.
 func (s *resolveSuite) TestDeadLinks(c *check.C) {
 	for _, head := range []string{"zzzzz-4zz18-gone00000000000", "d41d8cd98f00b204e9800998ecf8427e+0", "zzzzz-tpzed-000000000000000", ""} {
-		s.cl.links = append(s.cl.links, arvados.Link{LinkClass: linkName, Name: "app:1", HeadUUID: head, OwnerUUID: alice})
+		s.cl.links = append(s.cl.links, arvados.Link{LinkClass: LinkName, Name: "app:1", HeadUUID: head, OwnerUUID: alice})
 	}
 	_, err := Resolve(s.ctx, s.cl, "app:1", Policy{Links: true})
 	c.Check(errors.Is(err, ErrNotFound), check.Equals, true)
@@ -200,7 +200,7 @@ func (s *resolveSuite) TestManyImages(c *check.C) {
 
 	// The same by links alone.
 	for _, coll := range s.cl.collections {
-		s.cl.links = append(s.cl.links, arvados.Link{LinkClass: linkName, Name: "linked:1", HeadUUID: coll.UUID, CreatedAt: coll.CreatedAt})
+		s.cl.links = append(s.cl.links, arvados.Link{LinkClass: LinkName, Name: "linked:1", HeadUUID: coll.UUID, CreatedAt: coll.CreatedAt})
 	}
 	c.Check(s.requests(c, "linked:1", Policy{Links: true}), check.Equals, 3)
 	c.Check(s.resolve(c, "linked:1", Policy{Links: true}).UUID, check.Equals, newest)

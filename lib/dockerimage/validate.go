@@ -173,7 +173,7 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 	r.ConfigDigest = fmt.Sprintf("sha256:%x", sha256.Sum256(img.Config))
 	r.Layers = len(img.Layers)
 	if props.Hash != "" && props.Hash+".tar" != file.Path {
-		r.problem("property %s is %.100s but the file is called %.100q", keyHash, props.Hash, file.Path)
+		r.problem("property %s is %.100s but the file is called %.100q", KeyHash, props.Hash, file.Path)
 	}
 	var big []string
 	var claimed int64
@@ -196,7 +196,7 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 		}
 	}
 	if props.Size > 0 && props.Size != claimed {
-		r.problem("property %s is %d, but the layers say that they unpack to %d bytes", keySize, props.Size, claimed)
+		r.problem("property %s is %d, but the layers say that they unpack to %d bytes", KeySize, props.Size, claimed)
 	}
 	layout, err := imagetar.NewLayout(img)
 	hashes := append([]string{r.ConfigDigest, layout.ManifestDigest}, img.Digests...)
@@ -214,6 +214,6 @@ func (v *validation) check(img imagetar.Image, file keepfile.File, props Propert
 	}
 	// Only blocks that are a layer's alone make a layer to be reused.
 	if len(props.Layers) > 0 && (!r.Canonical || !slices.Equal(props.Layers, big)) {
-		r.problem("property %s does not list just the layers that have blocks of their own", keyLayers)
+		r.problem("property %s does not list just the layers that have blocks of their own", KeyLayers)
 	}
 }

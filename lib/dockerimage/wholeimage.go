@@ -85,7 +85,7 @@ func (f Found) isCopyOf(img imagetar.Image, configDigest string, id ImageID) err
 	case err != nil:
 		return err
 	case f.Properties.PDH == "":
-		return fmt.Errorf("it does not say that it is unchanged (property %s)", keyPDH)
+		return fmt.Errorf("it does not say that it is unchanged (property %s)", KeyPDH)
 	case arvados.PortableDataHash(f.ManifestText) != f.PDH:
 		return fmt.Errorf("its manifest is not that of its portable data hash")
 	case hash != configDigest && !slices.Contains(f.Properties.Digests, configDigest):

@@ -21,7 +21,7 @@ import (
 // of API servers that look at links: by the time that its oldest link tells, in
 // seconds, zero if that is none; then by when that link was made.
 type candidate struct {
-	collection
+	Collection
 	links   []arvados.Link // with the name, oldest first
 	made    int64
 	created time.Time
@@ -29,7 +29,7 @@ type candidate struct {
 
 // byLinks are the candidates for a name, best first, given the links with the name
 // and the collections that they point to.
-func byLinks(links []arvados.Link, colls map[string]collection) []candidate {
+func byLinks(links []arvados.Link, colls map[string]Collection) []candidate {
 	var found []candidate
 	for _, link := range slices.Backward(newestFirst(links)) {
 		coll, ok := colls[link.HeadUUID]
@@ -41,7 +41,7 @@ func byLinks(links []arvados.Link, colls map[string]collection) []candidate {
 			found[at].links = append(found[at].links, link)
 			continue
 		}
-		c := candidate{collection: coll, links: []arvados.Link{link}, created: link.CreatedAt}
+		c := candidate{Collection: coll, links: []arvados.Link{link}, created: link.CreatedAt}
 		if t, _ := readTime(link.Properties[linkTime]); !t.IsZero() {
 			c.made = t.Unix()
 		}
@@ -65,8 +65,8 @@ func isCompatible(manifest string) bool {
 // verification is a Verification under way for a few names.
 type verification struct {
 	*Verification
-	colls map[string]collection // by UUID
-	later map[string]collection // what has replaced images, by portable data hash of those
+	colls map[string]Collection // by UUID
+	later map[string]Collection // what has replaced images, by portable data hash of those
 }
 
 // read reads the collections that links point to.
@@ -80,11 +80,12 @@ func (v *verification) read(ctx context.Context, names []group) error {
 		}
 	}
 	slices.Sort(uuids)
-	colls, err := collections(ctx, v.API, "uuid", slices.Compact(uuids))
+	store := ByAPI(v.API, v.Parallel)
+	colls, err := store.Collections(ctx, "uuid", slices.Compact(uuids))
 	if err != nil {
 		return err
 	}
-	v.colls, v.later = map[string]collection{}, map[string]collection{}
+	v.colls, v.later = map[string]Collection{}, map[string]Collection{}
 	var unfit []string
 	for _, coll := range colls {
 		v.colls[coll.UUID] = coll
@@ -95,12 +96,12 @@ func (v *verification) read(ctx context.Context, names []group) error {
 	if len(unfit) == 0 {
 		return nil
 	}
-	to, err := replacements(ctx, v.API, unfit)
+	to, err := store.Replacements(ctx, unfit)
 	if err != nil {
 		return err
 	}
 	for from, pdh := range to {
-		found, err := collections(ctx, v.API, "portable_data_hash", []string{pdh})
+		found, err := store.Collections(ctx, "portable_data_hash", []string{pdh})
 		if err != nil {
 			return err
 		}
@@ -113,10 +114,10 @@ func (v *verification) read(ctx context.Context, names []group) error {
 
 // old is the answer by links, and the candidate that it is from; nil if there is
 // none.
-func (v *verification) old(links []arvados.Link) (*collection, *candidate) {
+func (v *verification) old(links []arvados.Link) (*Collection, *candidate) {
 	for _, c := range byLinks(links, v.colls) {
 		if isCompatible(c.ManifestText) {
-			return &c.collection, &c
+			return &c.Collection, &c
 		}
 		if later, ok := v.later[c.PortableDataHash]; ok {
 			return &later, &c
@@ -126,4 +127,4 @@ func (v *verification) old(links []arvados.Link) (*collection, *candidate) {
 }
 
 // foundIn is a collection as lookups by properties see it.
-func (c *collection) foundIn() dockerimage.Found { return dockerimage.FoundIn(c.Collection) }
+func (c *Collection) foundIn() dockerimage.Found { return dockerimage.FoundIn(c.Collection) }

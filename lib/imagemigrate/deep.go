@@ -8,8 +8,11 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"regexp"
+	"sync"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -19,28 +22,62 @@ import (
 // of layers, for their sizes, take up to a block of 64 MiB each.
 const maxDeep = 512 << 20
 
-// Keys of properties that only the image itself tells.
-const (
-	keyPDH      = "arv:docker-image-pdh"
-	keySize     = "arv:docker-image-size"
-	keyPlatform = "arv:docker-image-platform"
-	keyLayers   = "arv:docker-image-layers"
-)
+// told is what an image tells of itself, or why it cannot be read.
+type told struct {
+	properties dockerimage.Properties
+	err        error
+}
 
-// deepen adds to changes what the images tell in which something is missing.
-func (r *run) deepen(ctx context.Context, jobs []*job) error {
+// deepen adds to changes what the images tell in which something is missing. It is
+// false if images had to be read for that first: nothing is added then, and
+// collections have to be looked at anew.
+func (r *run) deepen(ctx context.Context, jobs []*job) (bool, error) {
 	if r.Deep == nil {
-		return nil
+		return true, nil
 	}
+	var mtx sync.Mutex
+	complete := true
 	readers, reading := errgroup.WithContext(ctx)
 	readers.SetLimit(cmp.Or(r.Parallel, defaultParallel))
 	for _, j := range jobs {
-		if j.coll.UUID != "" && !j.change.Left && lacks(j.coll.Properties) {
-			readers.Go(func() error { return r.deepenOne(reading, j) })
+		if j.coll.UUID == "" || j.coll.Obstacle != "" || j.change.Left || !lacks(j.coll.Properties) {
+			continue
 		}
+		key := j.coll.UUID + " " + j.coll.PortableDataHash
+		mtx.Lock()
+		known, ok := r.told[key]
+		mtx.Unlock()
+		if ok {
+			j.deepen(known)
+			continue
+		}
+		complete = false
+		readers.Go(func() error {
+			properties, err := dockerimage.Describe(reading, r.Deep, j.coll.foundIn(), maxDeep)
+			if reading.Err() != nil {
+				return context.Cause(reading)
+			}
+			if isTrouble(err) {
+				return &fault.Error{Op: "read images", Side: fault.Keep, Err: err, Transient: fault.Transient(err),
+					Hint: "start it again; if it is always this image, have its blocks mended, or leave out what only images tell"}
+			}
+			mtx.Lock()
+			defer mtx.Unlock()
+			r.told[key] = told{properties, err}
+			return nil
+		})
 	}
-	return readers.Wait()
+	return complete, readers.Wait()
 }
+
+// isTrouble reports whether reading other images makes no sense either: Keep does
+// not answer, or does not take the token.
+func isTrouble(err error) bool {
+	return err != nil && (fault.Transient(err) || forbidden.MatchString(err.Error()))
+}
+
+// forbidden is how clients of Keep say that it does not take a token, in words only.
+var forbidden = regexp.MustCompile(`(: |HTTP )40[13] `)
 
 // lacks reports whether properties may be missing that the image tells. Digests and
 // layers are missing of many images that have none, so they are no reason to read
@@ -49,18 +86,15 @@ func lacks(properties map[string]interface{}) bool {
 	return properties[keyPDH] == nil || properties[keyPlatform] == nil || properties[keySize] == nil
 }
 
-func (r *run) deepenOne(ctx context.Context, j *job) error {
-	told, err := dockerimage.Describe(ctx, r.Deep, j.coll.foundIn(), maxDeep)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+// deepen adds what the image tells.
+func (j *job) deepen(t told) {
 	p := &plan{Change: j.change}
-	if err != nil {
-		p.note(NotRead, "%v", err)
-		j.change = p.Change
-		return nil
+	defer func() { j.change = p.Change }()
+	if t.err != nil {
+		p.note(NotRead, "%v", t.err)
+		return
 	}
-	if told.Size == 0 {
+	if t.properties.Size == 0 {
 		p.note(NoSize, "")
 	}
 	deeper := p.Properties
@@ -70,13 +104,11 @@ func (r *run) deepenOne(ctx context.Context, j *job) error {
 	if deeper == nil {
 		deeper = map[string]interface{}{}
 	}
-	written := told.Map()
+	written := t.properties.Map()
 	for _, key := range []string{keyPDH, keySize, keyPlatform, keyLayers, keyDigest} {
 		if value, ok := written[key]; ok && deeper[key] == nil {
 			deeper[key] = value
 			p.Properties = deeper
 		}
 	}
-	j.change = p.Change
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
 	"gopkg.in/check.v1"
@@ -44,7 +45,7 @@ func (t *deepSuite) saved(c *check.C, n int64, properties record) (uuid string, 
 }
 
 func (t *deepSuite) run(c *check.C, dry bool) (Summary, error) {
-	return (&Migration{API: &view{server: t.s}, Deep: t.keep.As("admin"), DryRun: dry, Rollback: rollbackFile(c), Report: func(row Row) error {
+	return (&Migration{Store: ByAPI(&view{server: t.s}, 0), Deep: t.keep.As("admin"), DryRun: dry, Rollback: rollbackFile(c), Report: func(row Row) error {
 		t.rows[row.Collection] = row
 		return nil
 	}}).Run(t.ctx)
@@ -88,6 +89,26 @@ func (t *deepSuite) TestFilledIn(c *check.C) {
 	c.Check(t.keep.Stats().BytesRead, check.Equals, read)
 }
 
+// What somebody changes while images are read is not lost.
+func (t *deepSuite) TestChangedMeanwhile(c *check.C) {
+	uuid, said := t.saved(c, 1, nil)
+	other, _ := t.saved(c, 2, nil)
+	t.keep.Script = func(context.Context, *keeptest.Op) error {
+		t.s.mtx.Lock()
+		defer t.s.mtx.Unlock()
+		t.s.get(uuid)["properties"] = record{"mine": "1"}
+		t.s.get(other)["is_trashed"] = true
+		return nil
+	}
+	summary, err := t.run(c, false)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Written, check.Equals, 1)
+	properties := t.s.get(uuid)["properties"].(record)
+	c.Check(properties["mine"], check.Equals, "1")
+	c.Check(dockerimage.ParseProperties(properties).PDH, check.Equals, said.PDH)
+	c.Check(t.rows[other].Cases, check.DeepEquals, []Case{{Kind: TrashedHead}})
+}
+
 // An image that cannot be read gets what links tell; a run that is stopped says
 // nothing of images.
 func (t *deepSuite) TestKeepFails(c *check.C) {
@@ -101,6 +122,16 @@ func (t *deepSuite) TestKeepFails(c *check.C) {
 	cases := t.rows[uuid].Cases
 	c.Check(cases[len(cases)-1].Kind, check.Equals, NotRead)
 	c.Check(strings.Contains(cases[len(cases)-1].Detail, "404 no block"), check.Equals, true)
+	// Trouble with Keep itself says nothing of this image.
+	for status, transient := range map[int]bool{401: false, 403: false, 503: true} {
+		t.keep.Script = func(context.Context, *keeptest.Op) error { return keeptest.Error{Status: status, Message: "not now"} }
+		writes := t.s.writes
+		_, err = t.run(c, false)
+		c.Check(fault.SideOf(err), check.Equals, fault.Keep, check.Commentf("%d", status))
+		c.Check(fault.Transient(err), check.Equals, transient)
+		c.Check(t.s.writes, check.Equals, writes)
+	}
+	c.Check(isTrouble(errors.New(`read block: http://keep/x: HTTP 401 ""`)), check.Equals, true) // as the SDK of Arvados has it
 	t.keep.Script = func(context.Context, *keeptest.Op) error {
 		cancel()
 		return errors.New("stopped")

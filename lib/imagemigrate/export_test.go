@@ -4,6 +4,8 @@
 
 package imagemigrate
 
+import "context"
+
 // Generated is a cluster in which all that is awkward comes together many times, for
 // tests of other stores. A frozen one's project takes no changes.
 func Generated(seed uint64, frozen bool) *server {
@@ -14,6 +16,18 @@ func Generated(seed uint64, frozen bool) *server {
 
 // API is what an administrator sees of it.
 func (s *server) API() *view { return &view{server: s} }
+
+// Interrupted is a store in which something happens before each write.
+type Interrupted struct {
+	Store
+	Before func([]Planned)
+}
+
+// Write calls Before first.
+func (s *Interrupted) Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error) {
+	s.Before(changes)
+	return s.Store.Write(ctx, changes, wait)
+}
 
 // Records are all collections or links.
 func (s *server) Records(kind string) []record {

@@ -16,10 +16,10 @@
 package imagemigrate
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
+	"regexp"
+	"strings"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
@@ -29,15 +29,14 @@ import (
 
 // Migration is one way over all links of a cluster.
 type Migration struct {
-	API   dockerimage.API // as an administrator, who can read everything
-	Store Store           // instead of API, if it is not nil
+	Store Store // ByAPI, or another
 	Rules
 	// Strict is set where a vocabulary is known to be strict and to lack keys;
 	// else that is found out from an API server that refuses them.
 	Strict   bool
-	Deep     keepfile.BlockReader // Keep with the token of API, to read what only images tell; nil to write only what links tell
+	Deep     keepfile.BlockReader // Keep with an administrator's token, to read what only images tell; nil to write only what links tell
+	Parallel int                  // images that are read at a time; 0 means 4
 	DryRun   bool
-	Parallel int           // writes at a time by API; 0 means 4
 	Rate     float64       // writes a second at most; 0 for no limit
 	Rollback *RollbackFile // gets what is needed to undo it; not used by a dry run
 	// Start is where to begin: zero, or the Position where an earlier run has
@@ -95,10 +94,10 @@ type Row struct {
 
 // Classes of links, and the property of theirs that tells when the image was made.
 const (
-	classHash      = "docker_image_hash"
-	className      = "docker_image_repo+tag"
+	classHash      = dockerimage.LinkHash
+	className      = dockerimage.LinkName
 	classMigration = "docker_image_migration"
-	linkTime       = "image_timestamp"
+	linkTime       = dockerimage.LinkTime
 )
 
 // isRefusal reports whether the API server will never do what it was asked for, so
@@ -111,9 +110,16 @@ func isRefusal(err error) bool {
 	switch refused.StatusCode {
 	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return false
+	case http.StatusUnprocessableEntity:
+		return !dbTrouble.MatchString(strings.Join(refused.Errors, "\n"))
 	}
 	return refused.StatusCode >= 400 && refused.StatusCode < 500
 }
+
+// dbTrouble is in answers of API servers whose database has failed for the moment. Up
+// to Arvados 2.7 these are 422 like those to a request that is wrong.
+var dbTrouble = regexp.MustCompile(`#<ActiveRecord::(Connection|Deadlocked|LockWaitTimeout|Query(Aborted|Canceled)|SerializationFailure|StatementTimeout)|` +
+	`PG::(AdminShutdown|CannotConnectNow|ConnectionBad|CrashShutdown|InFailedSqlTransaction|LockNotAvailable|QueryCanceled|TRDeadlockDetected|TooManyConnections|UnableToSend)\b`)
 
 // apiFault makes err an error of the API server.
 func apiFault(op, subject string, err error) error {
@@ -123,10 +129,4 @@ func apiFault(op, subject string, err error) error {
 		e.Transient = !isRefusal(err) && refused.StatusCode != http.StatusUnauthorized
 	}
 	return e
-}
-
-// setProperties replaces all properties of a collection.
-func setProperties(ctx context.Context, api dockerimage.API, uuid string, properties json.RawMessage) error {
-	return api.RequestAndDecodeContext(ctx, nil, http.MethodPatch, "arvados/v1/collections/"+uuid, nil,
-		map[string]interface{}{"collection": map[string]interface{}{"properties": properties}})
 }

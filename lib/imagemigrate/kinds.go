@@ -58,8 +58,10 @@ const (
 
 // About writing.
 const (
-	Frozen  Kind = "frozen"  // the project takes no changes
-	Twinned Kind = "twinned" // keys that a strict vocabulary lets pass
+	Frozen      Kind = "frozen"       // the project takes no changes
+	NoObject    Kind = "no-object"    // its properties are no JSON object
+	KeptVersion Kind = "kept-version" // its owner has asked to keep this version; the database's way makes none
+	Twinned     Kind = "twinned"      // keys that a strict vocabulary lets pass
 )
 
 // Case is one special case.

@@ -30,7 +30,7 @@ type linkJob struct {
 }
 
 // do gives some collections their links.
-func (l *linking) do(ctx context.Context, colls []collection) error {
+func (l *linking) do(ctx context.Context, colls []Collection) error {
 	jobs, err := l.plan(ctx, colls)
 	if err != nil {
 		return err
@@ -47,15 +47,8 @@ func (l *linking) do(ctx context.Context, colls []collection) error {
 	}
 	for _, j := range jobs {
 		l.Summary.Heads++
-		l.Summary.NewLinks += len(j.Links)
-		l.Summary.count(j.Action, j.Collection, j.Error)
-		for _, c := range j.Cases {
-			l.Summary.Cases[c.Kind]++
-		}
-		if l.Report != nil {
-			if err := l.Report(j.Row); err != nil {
-				return err
-			}
+		if err := l.Summary.tell(j.Row, l.Report); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -63,7 +56,7 @@ func (l *linking) do(ctx context.Context, colls []collection) error {
 
 // plan says what is to be done with each collection. Links of others than its
 // owner do not count: who can read the collection may not be able to read them.
-func (l *linking) plan(ctx context.Context, colls []collection) ([]*linkJob, error) {
+func (l *linking) plan(ctx context.Context, colls []Collection) ([]*linkJob, error) {
 	var uuids []string
 	for _, coll := range colls {
 		uuids = append(uuids, coll.UUID)
@@ -93,7 +86,7 @@ func (l *linking) plan(ctx context.Context, colls []collection) ([]*linkJob, err
 		}
 		jobs = append(jobs, j)
 	}
-	no, err := frozen(ctx, l.API, slices.Sorted(maps.Keys(owners)))
+	no, err := ByAPI(l.API, l.Parallel).Frozen(ctx, slices.Sorted(maps.Keys(owners)))
 	if err != nil {
 		return nil, err
 	}

@@ -325,7 +325,7 @@ func (*lookupSuite) TestSameAnswers(c *check.C) {
 		}
 		slices.Sort(names)
 		names = slices.Compact(names)
-		summary, err := (&Migration{API: &view{server: s}, Rollback: rollback}).Run(ctx)
+		summary, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollback}).Run(ctx)
 		c.Assert(err, check.IsNil)
 		c.Assert(summary.Failed, check.Equals, 0)
 		for who, readable := range readers {

@@ -25,7 +25,8 @@ func newPace(rate float64) *pace {
 }
 
 // chunk is how many collections are read before they are written: those of about a
-// second, so that little time is left in which somebody else may change them.
+// second, if there is a limit. What somebody else changes meanwhile has to be planned
+// anew.
 func (p *pace) chunk() int {
 	if p.interval == 0 {
 		return collectionPage
@@ -42,7 +43,12 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	p.next = start.Add(p.interval)
 	p.mtx.Unlock()
-	timer := time.NewTimer(time.Until(start))
+	return sleep(ctx, time.Until(start))
+}
+
+// sleep waits, or ends with an error when ctx does.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

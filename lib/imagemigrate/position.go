@@ -46,13 +46,31 @@ func (p SyncPosition) Save(path string) error { return save(path, p) }
 func save[P Position | SyncPosition](path string, p P) error {
 	buf, err := json.Marshal(p)
 	if err == nil {
-		unfinished := path + "~"
-		if err = os.WriteFile(unfinished, append(buf, '\n'), 0600); err == nil {
-			err = os.Rename(unfinished, path)
-		}
+		err = replaceFile(path, append(buf, '\n'))
 	}
 	if err != nil {
 		return &fault.Error{Op: "write resume file", Side: fault.Request, Err: err, Hint: "name a file that can be written"}
 	}
 	return nil
+}
+
+// replaceFile writes a file that has its old content or the new one even if power
+// fails.
+func replaceFile(path string, content []byte) error {
+	unfinished := path + "~"
+	file, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closing := file.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(unfinished, path)
 }

@@ -5,248 +5,230 @@
 package imagemigrate
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
-	"strconv"
-	"sync"
 
-	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
-	"golang.org/x/sync/errgroup"
 )
 
-// Undo is a line of the rollback file: the properties of a collection before and
-// after they were written, as the server has them.
-type Undo struct {
-	Collection string          `json:"collection"`
-	Before     json.RawMessage `json:"before"`
-	After      json.RawMessage `json:"after"`
-}
-
-// RollbackFile holds what a migration has written, in JSON lines. A line is safe on
-// disk before the server is asked to write.
-type RollbackFile struct {
-	file *os.File
-	mtx  sync.Mutex
-}
-
-// OpenRollback opens a file to add to it. A line that a program which was stopped
-// has not written to its end is taken away: nothing has been changed by it.
-func OpenRollback(path string) (*RollbackFile, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0600)
-	if err != nil {
-		return nil, &fault.Error{Op: "open rollback file", Side: fault.Request, Err: err, Hint: "name a file that can be written"}
-	}
-	end := int64(0)
-	err = eachLine(file, func(start int64, line []byte) error {
-		end = start + int64(len(line)) + 1
-		return nil
-	})
-	if err == nil {
-		err = file.Truncate(end)
-	}
-	if err == nil {
-		_, err = file.Seek(end, io.SeekStart)
-	}
-	if err != nil {
-		file.Close()
-		return nil, &fault.Error{Op: "read rollback file", Side: fault.Request, Err: err}
-	}
-	return &RollbackFile{file: file}, nil
-}
-
-// Close closes the file.
-func (f *RollbackFile) Close() error { return f.file.Close() }
-
-// add puts lines on disk.
-func (f *RollbackFile) add(lines ...Undo) error {
-	if len(lines) == 0 {
-		return nil
-	}
-	var text bytes.Buffer
-	for _, line := range lines {
-		buf, err := json.Marshal(line)
-		if err != nil {
-			return err
-		}
-		text.Write(buf)
-		text.WriteByte('\n')
-	}
-	f.mtx.Lock()
-	defer f.mtx.Unlock()
-	_, err := f.file.Write(text.Bytes())
-	if err == nil {
-		err = f.file.Sync()
-	}
-	if err != nil {
-		return &fault.Error{Op: "write rollback file", Side: fault.Request, Err: err, Hint: "make room for it, and start again"}
-	}
-	return nil
-}
-
-// eachLine calls with each whole line, without its end, and where it starts.
-func eachLine(file *os.File, with func(start int64, line []byte) error) error {
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	r := bufio.NewReaderSize(file, 1<<20)
-	for start := int64(0); ; {
-		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := with(start, line[:len(line)-1]); err != nil {
-			return err
-		}
-		start += int64(len(line))
-	}
-}
-
-// Rollback undoes what a file tells, the last change first. Properties that
+// Rollback undoes what a rollback file tells, the last change first. Properties that
 // somebody has changed since stay as they are; all others get what they had, and a
-// collection that nobody has touched since has exactly what it had.
+// collection that nobody has touched since has exactly what it had, as far as the
+// store can tell: the API knows numbers to 16 digits.
 type Rollback struct {
-	API      dockerimage.API // as an administrator
-	File     *RollbackFile
-	Parallel int     // writes at a time; 0 means 4
-	Rate     float64 // writes a second at most; 0 for no limit
-	Report   func(Undone) error
+	Store  Store
+	Path   string                    // of the file; it is only read, and may be used again
+	Rate   float64                   // writes a second at most; 0 for no limit
+	Passed func(done, all int) error // is told how many lines are done
+	Report func(Undone) error
 }
 
 // Undone is one line of the report of a rollback.
 type Undone struct {
 	Collection string   `json:"collection"`
-	Action     Action   `json:"action"`         // Written, Unchanged, Failed, or Left: it is gone
+	Action     Action   `json:"action"`         // Written, Unchanged, Failed or Left
+	Why        Kind     `json:"why,omitempty"`  // it is left
 	Kept       []string `json:"kept,omitempty"` // keys that somebody has changed since
 	Error      string   `json:"error,omitempty"`
 }
 
 // Run undoes it all, and counts.
 func (r *Rollback) Run(ctx context.Context) (Summary, error) {
-	var lines []int64
-	err := eachLine(r.File.file, func(start int64, _ []byte) error {
-		lines = append(lines, start)
-		return nil
-	})
+	lines, err := readRollback(r.Path)
 	if err != nil {
-		return Summary{}, &fault.Error{Op: "read rollback file", Side: fault.Request, Err: err}
+		return Summary{}, err
 	}
-	pace := newPace(r.Rate)
-	var summary Summary
-	var batch []Undo
+	defer lines.file.Close()
+	b := &rollingBack{Rollback: r, lines: lines, pace: newPace(r.Rate), summary: Summary{Cases: map[Kind]int{}}}
+	var batch []undoing
 	seen := map[string]bool{}
 	flush := func() error {
-		if err := r.undo(ctx, batch, pace, &summary); err != nil {
-			return err
-		}
+		err := b.undo(ctx, batch)
 		batch = nil
 		clear(seen)
-		return nil
+		return err
 	}
-	for number, start := range slices.Backward(lines) {
-		line, err := r.line(start)
+	for _, start := range slices.Backward(lines.starts) {
+		line, err := lines.at(start)
 		if err != nil {
-			return summary, &fault.Error{Op: "read rollback file", Side: fault.Request, Subject: "line " + strconv.Itoa(number+1), Err: err,
-				Hint: "it must be as arv-docker migrate has written it"}
+			return b.summary, &fault.Error{Op: "read rollback file", Side: fault.Request, Subject: r.Path, Err: err}
 		}
 		// Two changes of one collection have an order.
-		if seen[line.Collection] || len(batch) == pace.chunk() {
+		if seen[line.Collection] || len(batch) == b.pace.chunk() {
 			if err := flush(); err != nil {
-				return summary, err
+				return b.summary, err
 			}
 		}
 		seen[line.Collection] = true
-		batch = append(batch, line)
+		batch = append(batch, undoing{Undo: line, start: start})
 	}
-	return summary, flush()
+	return b.summary, flush()
 }
 
-func (r *Rollback) line(start int64) (u Undo, err error) {
-	reader := bufio.NewReader(io.NewSectionReader(r.File.file, start, 1<<62))
-	text, err := reader.ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(text, &u)
-	}
-	if err == nil && !isCollection(u.Collection) {
-		err = fmt.Errorf("%.100q is not the UUID of a collection", u.Collection)
-	}
-	return u, err
+// rollingBack is a Rollback under way.
+type rollingBack struct {
+	*Rollback
+	lines   *rollbackLines
+	pace    *pace
+	summary Summary
 }
 
-// undo undoes changes of different collections.
-func (r *Rollback) undo(ctx context.Context, batch []Undo, pace *pace, summary *Summary) error {
+// undoing is a line on its way to be undone.
+type undoing struct {
+	Undo
+	start  int64 // of the line
+	undone Undone
+	done   bool
+}
+
+// undo undoes changes of different collections, anew for what somebody has changed
+// in between.
+func (b *rollingBack) undo(ctx context.Context, batch []undoing) error {
+	for attempt := 1; ; attempt++ {
+		changed, err := b.try(ctx, batch)
+		if err != nil {
+			return err
+		}
+		if !changed || attempt == attempts {
+			break
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	for _, u := range batch {
+		b.summary.Heads++
+		b.summary.count(u.undone.Action, u.Collection, u.undone.Error)
+		if u.undone.Why != "" {
+			b.summary.Cases[u.undone.Why]++
+		}
+		if b.Report != nil {
+			if err := b.Report(u.undone); err != nil {
+				return err
+			}
+		}
+	}
+	if b.Passed == nil {
+		return nil
+	}
+	return b.Passed(b.summary.Heads, len(b.lines.starts))
+}
+
+// try undoes those changes of a batch that are not undone yet, and reports whether
+// there are some that somebody is changing.
+func (b *rollingBack) try(ctx context.Context, batch []undoing) (bool, error) {
+	colls, frozen, err := b.read(ctx, batch)
+	if err != nil {
+		return false, err
+	}
+	var changes []Planned
+	var changing []*undoing
+	for i := range batch {
+		u := &batch[i]
+		if u.done {
+			continue
+		}
+		u.done = true
+		coll, there := colls[u.Collection]
+		u.undone = Undone{Collection: u.Collection, Action: Left}
+		if !there {
+			u.undone.Why = GoneHead
+			continue
+		}
+		result, kept, err := u.from(coll)
+		if err == nil {
+			u.undone.Kept, err = b.keptSince(*u, coll, kept)
+		}
+		switch {
+		case err != nil:
+			return false, &fault.Error{Op: "read rollback file", Side: fault.Request, Subject: u.Collection, Err: err}
+		case result == nil && coll.Obstacle != NoObject:
+			u.undone.Action = Unchanged
+		case coll.Obstacle != "":
+			u.undone.Why = coll.Obstacle
+		case frozen[coll.OwnerUUID]:
+			u.undone.Why = Frozen
+		default:
+			u.undone.Action = Written
+			changes = append(changes, Planned{Undo{u.Collection, coll.Raw, result}, coll})
+			changing = append(changing, u)
+		}
+	}
+	if len(changes) == 0 {
+		return false, nil
+	}
+	refusals, err := b.Store.Write(ctx, changes, b.pace.wait)
+	if err != nil {
+		return false, err
+	}
+	changed := false
+	for i, u := range changing {
+		if refusals[i] != nil {
+			u.undone.Action, u.undone.Error = Failed, refusals[i].Error()
+		}
+		if errors.Is(refusals[i], ErrChanged) {
+			u.done, changed = false, true
+		}
+	}
+	return changed, nil
+}
+
+// read reads the collections of a batch, and which of their owners are frozen.
+func (b *rollingBack) read(ctx context.Context, batch []undoing) (map[string]Collection, map[string]bool, error) {
 	var uuids []string
 	for _, u := range batch {
-		uuids = append(uuids, u.Collection)
+		if !u.done {
+			uuids = append(uuids, u.Collection)
+		}
 	}
-	colls, err := collections(ctx, r.API, "uuid", uuids)
+	list, err := b.Store.Collections(ctx, "uuid", uuids)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	undone := make([]Undone, len(batch))
-	writers, ctx := errgroup.WithContext(ctx)
-	writers.SetLimit(cmp.Or(r.Parallel, defaultParallel))
-	for i, u := range batch {
-		undone[i] = Undone{Collection: u.Collection, Action: Left}
-		at := slices.IndexFunc(colls, func(coll collection) bool { return coll.UUID == u.Collection })
-		if at < 0 {
-			continue
+	colls, owners := map[string]Collection{}, map[string]bool{}
+	for _, coll := range list {
+		colls[coll.UUID] = coll
+		owners[coll.OwnerUUID] = true
+	}
+	frozen, err := b.Store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
+	return colls, frozen, err
+}
+
+// keptSince are those of the keys that somebody has changed since, and not this
+// program, which undoes the changes before this one as well, and may have done so
+// before.
+func (b *rollingBack) keptSince(u undoing, coll Collection, kept []string) ([]string, error) {
+	if len(kept) == 0 {
+		return nil, nil
+	}
+	for _, start := range b.lines.of[u.Collection] {
+		if start >= u.start {
+			break
 		}
-		properties, kept, err := u.from(colls[at])
+		older, err := b.lines.at(start)
 		if err != nil {
-			return &fault.Error{Op: "read rollback file", Side: fault.Request, Subject: u.Collection, Err: err}
+			return nil, err
 		}
-		undone[i].Kept, undone[i].Action = kept, Unchanged
-		if properties == nil {
-			continue
+		before, err := decode(older.Before)
+		if err != nil {
+			return nil, err
 		}
-		writers.Go(func() error {
-			if err := pace.wait(ctx); err != nil {
-				return err
-			}
-			err := setProperties(ctx, r.API, u.Collection, properties)
-			switch {
-			case isRefusal(err):
-				undone[i].Action, undone[i].Error = Failed, err.Error()
-			case err != nil:
-				return apiFault("change collection", u.Collection, err)
-			default:
-				undone[i].Action = Written
-			}
-			return nil
+		kept = slices.DeleteFunc(kept, func(key string) bool {
+			was, had := before[key]
+			is, has := coll.Properties[key]
+			return has == had && reflect.DeepEqual(is, was)
 		})
 	}
-	if err := writers.Wait(); err != nil {
-		return err
-	}
-	for _, u := range undone {
-		summary.Heads++
-		summary.count(u.Action, u.Collection, u.Error)
-		if r.Report != nil {
-			if err := r.Report(u); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return kept, nil
 }
 
 // from is what a collection's properties are to be, nil if they are that already,
 // and the keys that somebody has changed since.
-func (u Undo) from(coll collection) (json.RawMessage, []string, error) {
+func (u Undo) from(coll Collection) (json.RawMessage, []string, error) {
 	before, err := decode(u.Before)
 	if err != nil {
 		return nil, nil, err

@@ -22,17 +22,24 @@ import (
 // Keys of properties. Names, digests and the time of naming are added to; all
 // others are written where there is nothing, or not at all.
 const (
-	keyHash      = "docker-image-hash"
-	keyNames     = "docker-image-repo-tag"
-	keyTimestamp = "docker-image-timestamp"
-	keyDigest    = "arv:docker-image-digest"
-	keyTagged    = "arv:docker-image-tagged"
-	twin         = "arv:" // where a strict vocabulary refuses a key without it
+	keyHash      = dockerimage.KeyHash
+	keyNames     = dockerimage.KeyRepoTag
+	keyTimestamp = dockerimage.KeyTimestamp
+	keyDigest    = dockerimage.KeyDigest
+	keyTagged    = dockerimage.KeyTagged
+	twin         = dockerimage.Twin // where a strict vocabulary refuses a key without it
 )
 
-// noYear and those before are no times of making, but what builders write who want
-// every build to be the same. Lookups do not believe them.
-const noYear = 1980
+// Keys of properties that only the image itself tells.
+const (
+	keyPDH      = dockerimage.KeyPDH
+	keySize     = dockerimage.KeySize
+	keyPlatform = dockerimage.KeyPlatform
+	keyLayers   = dockerimage.KeyLayers
+)
+
+// noYear and those before are no times of making: lookups do not believe them.
+const noYear = dockerimage.NoYear
 
 // Rules say what becomes of links. The zero value takes all names.
 type Rules struct {

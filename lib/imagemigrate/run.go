@@ -9,9 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
@@ -26,19 +24,13 @@ const defaultParallel = 4
 // answer, cannot take the token or something cannot be written here; collections
 // that the server refuses to change are in the report, and counted.
 func (m *Migration) Run(ctx context.Context) (Summary, error) {
-	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate), store: m.Store}
-	if r.store == nil {
-		r.store = apiStore{m.API, m.Parallel}
-	}
+	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate), twins: m.Strict}
 	r.Summary.Cases = maps.Clone(m.Start.Summary.Cases)
 	if r.Summary.Cases == nil {
 		r.Summary.Cases = map[Kind]int{}
 	}
-	if m.Strict {
-		r.strict = &arvados.TransactionError{StatusCode: http.StatusBadRequest, Errors: []string{strconv.Quote(keyHash), strconv.Quote(keyTimestamp)}}
-	}
 	var chunk []group
-	for links, err := range r.store.Heads(ctx, r.After) {
+	for links, err := range r.Store.Heads(ctx, r.After) {
 		if err != nil {
 			return r.Summary, err
 		}
@@ -56,11 +48,11 @@ func (m *Migration) Run(ctx context.Context) (Summary, error) {
 type run struct {
 	*Migration
 	Position
-	store Store
-	pace  *pace
-	// strict is what a server with a strict vocabulary has said of keys
-	// without twins; those after it are written in the form that it takes.
-	strict error
+	pace *pace
+	// twins are written once a server has refused keys because its vocabulary
+	// is strict.
+	twins bool
+	told  map[string]told // what images tell, see deepen
 }
 
 // job is one collection, or what else links point to.
@@ -85,14 +77,8 @@ func (r *run) do(ctx context.Context, chunk []group) error {
 		r.Summary.Links += len(g.links)
 	}
 	for _, j := range jobs {
-		r.Summary.count(j.Action, j.Collection, j.Error)
-		for _, c := range j.Cases {
-			r.Summary.Cases[c.Kind]++
-		}
-		if r.Report != nil {
-			if err := r.Report(j.Row); err != nil {
-				return err
-			}
+		if err := r.Summary.tell(j.Row, r.Report); err != nil {
+			return err
 		}
 	}
 	r.After = chunk[len(chunk)-1].key
@@ -112,6 +98,7 @@ const (
 // settle plans and writes, anew for what somebody has changed in between.
 func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
 	settled := map[string]*job{}
+	r.told = map[string]told{}
 	for attempt := 1; ; attempt++ {
 		jobs, err := r.plan(ctx, chunk)
 		if err != nil {
@@ -135,10 +122,8 @@ func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
 				settled[j.Collection] = j
 			}
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -152,7 +137,7 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 			uuids = append(uuids, g.key)
 		}
 	}
-	colls, err := r.store.Collections(ctx, "uuid", uuids)
+	colls, err := r.Store.Collections(ctx, "uuid", uuids)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +147,7 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 	}
 	gone := map[string]Kind{}
 	if missing := slices.DeleteFunc(uuids, func(uuid string) bool { return byUUID[uuid].UUID != "" }); len(missing) > 0 {
-		if gone, err = r.store.Gone(ctx, missing); err != nil {
+		if gone, err = r.Store.Gone(ctx, missing); err != nil {
 			return nil, err
 		}
 	}
@@ -195,10 +180,14 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 		jobs = slices.DeleteFunc(jobs, func(own *job) bool { return own.Collection == j.Collection })
 		jobs = append(jobs, j)
 	}
-	if err := r.deepen(ctx, jobs); err != nil {
+	complete, err := r.deepen(ctx, jobs)
+	if err != nil {
 		return nil, err
 	}
-	return jobs, r.leaveFrozen(ctx, jobs)
+	if !complete { // reading images takes minutes: what collections have may be another by now
+		return r.plan(ctx, chunk)
+	}
+	return jobs, r.decide(ctx, jobs)
 }
 
 // planReplacements plans for collections with images that have replaced others,
@@ -207,7 +196,7 @@ func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvado
 	if len(replaced) == 0 {
 		return nil, nil
 	}
-	to, err := r.store.Replacements(ctx, slices.Sorted(maps.Keys(replaced)))
+	to, err := r.Store.Replacements(ctx, slices.Sorted(maps.Keys(replaced)))
 	if err != nil || len(to) == 0 {
 		return nil, err
 	}
@@ -215,13 +204,13 @@ func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvado
 	for from, pdh := range to {
 		inherited[pdh] = append(inherited[pdh], replaced[from]...)
 	}
-	colls, err := r.store.Collections(ctx, "portable_data_hash", slices.Sorted(maps.Keys(inherited)))
+	colls, err := r.Store.Collections(ctx, "portable_data_hash", slices.Sorted(maps.Keys(inherited)))
 	if err != nil {
 		return nil, err
 	}
 	var jobs []*job
 	for _, coll := range colls {
-		own, err := r.store.LinksTo(ctx, coll.UUID)
+		own, err := r.Store.LinksTo(ctx, coll.UUID)
 		if err != nil {
 			return nil, err
 		}
@@ -234,15 +223,15 @@ func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvado
 	return jobs, nil
 }
 
-// leaveFrozen settles what becomes of each job before anything is written.
-func (r *run) leaveFrozen(ctx context.Context, jobs []*job) error {
+// decide says what becomes of each job, before anything is written.
+func (r *run) decide(ctx context.Context, jobs []*job) error {
 	owners := map[string]bool{}
 	for _, j := range jobs {
 		if j.change.Properties != nil {
 			owners[j.coll.OwnerUUID] = true
 		}
 	}
-	no, err := r.store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
+	no, err := r.Store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
 	if err != nil {
 		return err
 	}
@@ -252,6 +241,9 @@ func (r *run) leaveFrozen(ctx context.Context, jobs []*job) error {
 		case j.coll.UUID == "" || j.change.Left:
 		case j.change.Properties == nil:
 			j.Action = Unchanged
+		case j.coll.Obstacle != "":
+			j.Names = nil
+			j.Cases = append(j.Cases, Case{Kind: j.coll.Obstacle})
 		case no[j.coll.OwnerUUID]:
 			j.Names = nil
 			j.Cases = append(j.Cases, Case{Kind: Frozen})
@@ -272,7 +264,9 @@ func (r *run) write(ctx context.Context, jobs []*job) error {
 	var changes []Planned
 	var undo []Undo
 	for _, j := range jobs {
-		r.twin(j)
+		if r.twins {
+			j.twin()
+		}
 		raw, err := json.Marshal(j.change.Properties)
 		if err != nil {
 			return err
@@ -283,21 +277,21 @@ func (r *run) write(ctx context.Context, jobs []*job) error {
 	if err := r.Rollback.add(undo...); err != nil {
 		return err
 	}
-	refusals, err := r.store.Write(ctx, changes, r.pace.wait)
+	refusals, err := r.Store.Write(ctx, changes, r.pace.wait)
 	if err != nil {
 		return err
 	}
 	// Those that a strict vocabulary has refused are written in its form.
-	known := r.strict != nil
+	known := r.twins
 	var again []*job
 	for i, j := range jobs {
 		err := refusals[i]
-		_, twins := dockerimage.WithTwins(j.change.Properties, err)
+		_, twinned := dockerimage.Twinned(j.change.Properties)
 		j.changed = errors.Is(err, ErrChanged)
 		switch {
 		case err == nil:
-		case twins && !known:
-			r.strict = err
+		case !known && twinned && dockerimage.RefusesKeys(err):
+			r.twins = true
 			again = append(again, j)
 		default:
 			j.Action, j.Names, j.Error = Failed, nil, err.Error()
@@ -306,12 +300,27 @@ func (r *run) write(ctx context.Context, jobs []*job) error {
 	return r.write(ctx, again)
 }
 
-// twin changes a job to keys that a strict vocabulary lets pass.
-func (r *run) twin(j *job) {
-	if twinned, ok := dockerimage.WithTwins(j.change.Properties, r.strict); ok {
+// twin changes a job to keys that a strict vocabulary lets pass, also where the
+// collection has the others from before: servers look at all properties that they
+// are given.
+func (j *job) twin() {
+	if twinned, ok := dockerimage.Twinned(j.change.Properties); ok {
 		j.change.Properties = twinned
 		j.Cases = append(j.Cases, Case{Kind: Twinned})
 	}
+}
+
+// tell counts what has become of a collection, and reports it to whoever asks.
+func (s *Summary) tell(row Row, report func(Row) error) error {
+	s.count(row.Action, row.Collection, row.Error)
+	s.NewLinks += len(row.Links)
+	for _, c := range row.Cases {
+		s.Cases[c.Kind]++
+	}
+	if report == nil {
+		return nil
+	}
+	return report(row)
 }
 
 // count counts what has become of a collection.

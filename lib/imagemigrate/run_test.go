@@ -33,7 +33,7 @@ func (t *runSuite) SetUpTest(*check.C) {
 
 // migration is one of the test's server.
 func (t *runSuite) migration(c *check.C) *Migration {
-	return &Migration{API: &view{server: t.s}, Rollback: rollbackFile(c), Report: func(row Row) error {
+	return &Migration{Store: ByAPI(&view{server: t.s}, 1), Rollback: rollbackFile(c), Report: func(row Row) error {
 		t.rows[row.Collection] = row
 		return nil
 	}}
@@ -110,7 +110,6 @@ func (t *runSuite) TestStrictVocabulary(c *check.C) {
 		t.s.link(alice, className, "lab/app:1", t.s.image(alice, n, nil), made)
 	}
 	m := t.migration(c)
-	m.Parallel = 1
 	summary := t.run(c, m)
 	c.Check(summary.Written, check.Equals, 250)
 	c.Check(summary.Cases[Twinned], check.Equals, 250)
@@ -120,7 +119,7 @@ func (t *runSuite) TestStrictVocabulary(c *check.C) {
 	c.Check(properties[keyNames], check.Equals, "lab/app:1")
 	again := t.run(c, t.migration(c))
 	c.Check(again.Unchanged, check.Equals, 250)
-	undone, err := (&Rollback{API: m.API, File: m.Rollback}).Run(t.ctx)
+	undone, err := (&Rollback{Store: m.Store, Path: closed(c, m.Rollback)}).Run(t.ctx)
 	c.Assert(err, check.IsNil)
 	c.Check(undone.Written, check.Equals, 250)
 	c.Check(t.s.collections[0]["properties"], check.HasLen, 0)
@@ -147,11 +146,72 @@ func (t *runSuite) TestRefusals(c *check.C) {
 	c.Check(t.rows[uuids[1]].Action, check.Equals, Failed)
 	c.Check(t.rows[uuids[1]].Error, check.Matches, ".*422 .*no")
 	c.Check(summary.LastFailure, check.Matches, uuids[1]+": .*no")
-	for _, answer = range []error{refusal(503, "busy"), refusal(429, "busy"), refusal(401, "who?"), errors.New("no route to host")} {
+	for _, answer = range []error{refusal(503, "busy"), refusal(429, "busy"), refusal(401, "who?"), errors.New("no route to host"),
+		refusal(422, "#<ActiveRecord::Deadlocked: PG::TRDeadlockDetected: ERROR:  deadlock detected> (req-1)"),
+		refusal(422, "#<ActiveRecord::StatementInvalid: PG::ConnectionBad: PQconsumeInput() server closed the connection> (req-1)"),
+		refusal(422, "//railsapi.internal/x: 422 Unprocessable Entity: #<ActiveRecord::QueryCanceled: PG::QueryCanceled: ERROR> (req-1)")} {
 		_, err := t.migration(c).Run(t.ctx)
 		c.Check(fault.SideOf(err), check.Equals, fault.API)
 		c.Check(fault.Transient(err), check.Equals, !strings.Contains(answer.Error(), "401"))
 	}
+}
+
+// A refusal that the database's own limits cause stays one.
+func (t *runSuite) TestRefusalForGood(c *check.C) {
+	for _, text := range []string{"#<ActiveRecord::RecordNotUnique: PG::UniqueViolation: ERROR>", "#<ActiveRecord::StatementInvalid: PG::ProgramLimitExceeded: ERROR>",
+		"#<ArvadosModel::AlreadyLockedError>"} {
+		c.Check(isRefusal(refusal(422, text)), check.Equals, true, check.Commentf("%s", text))
+	}
+}
+
+// What somebody changes between reading and writing is not lost, and is taken into
+// account.
+func (t *runSuite) TestChangedMeanwhile(c *check.C) {
+	var uuids []string
+	for n := range 30 {
+		uuids = append(uuids, t.s.image(alice, n, record{"mine": "0"}))
+		t.s.link(alice, className, "lab/app:1", uuids[n], made)
+	}
+	times := 0
+	m := t.migration(c)
+	m.Store = &Interrupted{Store: m.Store, Before: func([]Planned) {
+		if times++; times > 2 {
+			return
+		}
+		for _, uuid := range uuids[:20] {
+			t.s.get(uuid)["properties"] = record{"mine": fmt.Sprint(times), keyNames: "lab/mine:1"}
+		}
+		t.s.get(uuids[20])["owner_uuid"] = bob
+		t.s.get(uuids[21])["is_trashed"] = true
+	}}
+	summary := t.run(c, m)
+	c.Check(summary.Written, check.Equals, 29)
+	c.Check(summary.Failed, check.Equals, 0)
+	c.Check(t.rows[uuids[20]].Owner, check.Equals, bob)
+	c.Check(t.rows[uuids[21]].Cases, check.DeepEquals, []Case{{Kind: TrashedHead}})
+	for _, uuid := range uuids[:20] {
+		properties := t.s.get(uuid)["properties"].(record)
+		c.Check(properties["mine"], check.Equals, "2")
+		c.Check(properties[keyNames], check.DeepEquals, []interface{}{"lab/app:1", "lab/mine:1"})
+	}
+	c.Check(t.s.get(uuids[29])["properties"].(record)["mine"], check.Equals, "0")
+}
+
+// Properties that are none are left as they are, and do not stop the others.
+func (t *runSuite) TestNoObject(c *check.C) {
+	odd, usual := t.s.image(alice, 1, nil), t.s.image(alice, 2, nil)
+	t.s.get(odd)["properties"] = []string{"x"}
+	for _, uuid := range []string{odd, usual} {
+		t.s.link(alice, className, "lab/app:1", uuid, made)
+	}
+	summary := t.run(c, t.migration(c))
+	c.Check(summary.Written, check.Equals, 1)
+	c.Check(summary.Left, check.Equals, 1)
+	row := t.rows[odd]
+	c.Check(row.Action, check.Equals, Left)
+	c.Check(row.Names, check.IsNil)
+	c.Check(row.Cases[len(row.Cases)-1].Kind, check.Equals, NoObject)
+	c.Check(t.s.get(odd)["properties"], check.DeepEquals, []string{"x"})
 }
 
 // Pages may cut the links of a collection, and be smaller than these are.
@@ -256,7 +316,7 @@ func (t *runSuite) TestStoppedAnywhere(c *check.C) {
 			c.Assert(err, check.IsNil)
 			rollback, err := OpenRollback(log)
 			c.Assert(err, check.IsNil)
-			m := &Migration{API: &view{server: t.s}, Rollback: rollback, Start: position, Passed: func(p Position) error { return p.Save(resume) }}
+			m := &Migration{Store: ByAPI(&view{server: t.s}, 1), Rollback: rollback, Start: position, Passed: func(p Position) error { return p.Save(resume) }}
 			_, err = m.Run(t.ctx)
 			c.Assert(rollback.Close(), check.IsNil)
 			if done = err == nil; !done {
@@ -271,11 +331,8 @@ func (t *runSuite) TestStoppedAnywhere(c *check.C) {
 		}
 		t.s.refuse = nil
 		c.Assert(t.s.properties(c), check.Equals, want, check.Commentf("stopped after %d requests", stop))
-		rollback, err := OpenRollback(log)
+		_, err := (&Rollback{Store: ByAPI(&view{server: t.s}, 0), Path: log}).Run(t.ctx)
 		c.Assert(err, check.IsNil)
-		_, err = (&Rollback{API: &view{server: t.s}, File: rollback}).Run(t.ctx)
-		c.Assert(err, check.IsNil)
-		c.Assert(rollback.Close(), check.IsNil)
 		c.Assert(t.s.properties(c), check.Equals, original, check.Commentf("stopped after %d requests", stop))
 	}
 }

@@ -315,6 +315,12 @@ func (r record) matches(filters []arvados.Filter) bool {
 	return true
 }
 
+// closed is where a rollback file is that nobody adds to any more.
+func closed(c *check.C, file *RollbackFile) string {
+	c.Assert(file.Close(), check.IsNil)
+	return file.file.Name()
+}
+
 // rollbackFile is a new one.
 func rollbackFile(c *check.C) *RollbackFile {
 	file, err := OpenRollback(filepath.Join(c.MkDir(), "rollback"))

@@ -7,8 +7,6 @@ package imagemigrate_test
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,7 +43,7 @@ func (t *sqlSuite) SetUpSuite(c *check.C) {
 	t.conn, err = pgx.Connect(t.ctx, dsn)
 	c.Assert(err, check.IsNil)
 	t.exec(c, `INSERT INTO users (uuid, owner_uuid, created_at, updated_at, is_admin) VALUES ($1, $1, now(), now(), true)`, admin)
-	t.store, err = sqlstore.Open(t.ctx, dsn, admin)
+	t.store, err = sqlstore.Open(t.ctx, dsn, "zzzzz", admin)
 	c.Assert(err, check.IsNil)
 }
 
@@ -99,11 +97,9 @@ func (t *sqlSuite) copy(c *check.C, table string, rows [][]interface{}, columns 
 
 // properties are those of all collections, in the order of UUIDs.
 func (t *sqlSuite) properties(c *check.C) string {
-	rows, err := t.conn.Query(t.ctx, `SELECT uuid || ' ' || properties::text FROM collections ORDER BY uuid COLLATE "C"`)
+	all, err := t.server.Properties("arvados")
 	c.Assert(err, check.IsNil)
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	c.Assert(err, check.IsNil)
-	return strings.Join(all, "\n")
+	return all
 }
 
 // migrate runs a migration, and returns what it has counted and its report.
@@ -133,7 +129,7 @@ func (t *sqlSuite) TestSameAsByAPI(c *check.C) {
 		strict := seed%8 == 3
 		cluster := imagemigrate.Generated(seed, frozen)
 		fill(c, t, cluster.Records("collections"), cluster.Records("links"), frozen)
-		wantSummary, wantRows := t.migrate(c, imagemigrate.Migration{API: cluster.API(), Rules: rules, Strict: strict})
+		wantSummary, wantRows := t.migrate(c, imagemigrate.Migration{Store: imagemigrate.ByAPI(cluster.API(), 0), Rules: rules, Strict: strict})
 		summary, rows := t.migrate(c, imagemigrate.Migration{Store: t.store, Rules: rules, Strict: strict})
 		c.Assert(rows, check.DeepEquals, wantRows)
 		c.Assert(summary, check.DeepEquals, wantSummary)
@@ -156,7 +152,7 @@ func (t *sqlSuite) TestChangedMeanwhile(c *check.C) {
 	cluster := imagemigrate.Generated(7, false)
 	fill(c, t, cluster.Records("collections"), cluster.Records("links"), false)
 	times := map[string]int{}
-	busy := &interrupted{Store: t.store, before: func(changes []imagemigrate.Planned) {
+	busy := &imagemigrate.Interrupted{Store: t.store, Before: func(changes []imagemigrate.Planned) {
 		for _, change := range changes {
 			if times[change.Collection]++; times[change.Collection] < 3 {
 				t.exec(c, `UPDATE collections SET properties = coalesce(properties, '{}') || $2 WHERE uuid = $1`, change.Collection,
@@ -171,7 +167,7 @@ func (t *sqlSuite) TestChangedMeanwhile(c *check.C) {
 
 	// Whoever changes it all the time has the last word.
 	fill(c, t, cluster.Records("collections"), cluster.Records("links"), false)
-	busy.before = func(changes []imagemigrate.Planned) {
+	busy.Before = func(changes []imagemigrate.Planned) {
 		t.exec(c, `UPDATE collections SET properties = properties || jsonb_build_object('mine', clock_timestamp())`)
 	}
 	never, rows := t.migrate(c, imagemigrate.Migration{Store: busy})
@@ -182,45 +178,96 @@ func (t *sqlSuite) TestChangedMeanwhile(c *check.C) {
 	}), check.Equals, true)
 }
 
-// interrupted is a store in which something happens before each write.
-type interrupted struct {
-	imagemigrate.Store
-	before func([]imagemigrate.Planned)
-}
-
-func (s *interrupted) Write(ctx context.Context, changes []imagemigrate.Planned, wait func(context.Context) error) ([]error, error) {
-	s.before(changes)
-	return s.Store.Write(ctx, changes, wait)
-}
-
-// undos are the lines of a rollback file.
-func undos(c *check.C, path string) (all []imagemigrate.Undo) {
-	buf, err := os.ReadFile(path)
+// rollBack undoes what a file tells, in the database.
+func (t *sqlSuite) rollBack(c *check.C, store imagemigrate.Store, path string) (imagemigrate.Summary, map[string]imagemigrate.Undone) {
+	rows := map[string]imagemigrate.Undone{}
+	last := 0
+	r := &imagemigrate.Rollback{Store: store, Path: path, Report: func(u imagemigrate.Undone) error {
+		rows[u.Collection] = u
+		return nil
+	}, Passed: func(done, all int) error {
+		c.Check(last < done && done <= all, check.Equals, true)
+		last = done
+		return nil
+	}}
+	summary, err := r.Run(t.ctx)
 	c.Assert(err, check.IsNil)
-	for line := range strings.Lines(string(buf)) {
-		var undo imagemigrate.Undo
-		c.Assert(json.Unmarshal([]byte(line), &undo), check.IsNil)
-		all = append(all, undo)
-	}
-	return all
+	c.Check(last, check.Equals, summary.Heads)
+	return summary, rows
 }
 
-// The rollback file has the properties as the database has them.
-func (t *sqlSuite) TestRollbackFile(c *check.C) {
-	cluster := imagemigrate.Generated(3, false)
-	fill(c, t, cluster.Records("collections"), cluster.Records("links"), false)
-	original := t.properties(c)
+// migrated runs a migration, and returns where its rollback file is.
+func (t *sqlSuite) migrated(c *check.C) string {
 	path := filepath.Join(c.MkDir(), "rollback")
 	rollback, err := imagemigrate.OpenRollback(path)
 	c.Assert(err, check.IsNil)
+	defer rollback.Close()
 	_, err = (&imagemigrate.Migration{Store: t.store, Rollback: rollback}).Run(t.ctx)
 	c.Assert(err, check.IsNil)
-	c.Assert(rollback.Close(), check.IsNil)
-	c.Check(t.properties(c), check.Not(check.Equals), original)
-	for _, undo := range slices.Backward(undos(c, path)) {
-		var now string
-		c.Assert(t.conn.QueryRow(t.ctx, `UPDATE collections SET properties = $2 WHERE uuid = $1 AND properties = $3 RETURNING uuid`,
-			undo.Collection, undo.Before, undo.After).Scan(&now), check.IsNil)
-	}
+	return path
+}
+
+// Every digit is as it was, and what was NULL is NULL.
+func (t *sqlSuite) TestRollback(c *check.C) {
+	cluster := imagemigrate.Generated(3, false)
+	fill(c, t, cluster.Records("collections"), cluster.Records("links"), false)
+	t.exec(c, `UPDATE collections SET properties = (ARRAY['{"a": 1.50, "b": 18446744073709551616, "c": [1e400, -0.0, {"d": 1e-400}]}', NULL, '{}'])[version % 3 + 1]::jsonb`)
+	original := t.properties(c)
+	path := t.migrated(c)
+	migrated := t.properties(c)
+	c.Check(migrated, check.Not(check.Equals), original)
+	summary, _ := t.rollBack(c, t.store, path)
+	c.Check(summary.Failed+summary.Left+summary.Unchanged, check.Equals, 0)
 	c.Check(t.properties(c), check.Equals, original)
+	again, _ := t.rollBack(c, t.store, path)
+	c.Check(again.Written, check.Equals, 0)
+	c.Check(t.properties(c), check.Equals, original)
+
+	// What somebody changes at the same time stays.
+	path = t.migrated(c)
+	c.Check(t.properties(c), check.Equals, migrated)
+	times := map[string]int{}
+	busy := &imagemigrate.Interrupted{Store: t.store, Before: func(changes []imagemigrate.Planned) {
+		for _, change := range changes {
+			if times[change.Collection]++; times[change.Collection] < 3 {
+				t.exec(c, `UPDATE collections SET properties = properties || $2 WHERE uuid = $1`, change.Collection,
+					map[string]interface{}{"mine": times[change.Collection]})
+			}
+		}
+	}}
+	summary, _ = t.rollBack(c, busy, path)
+	c.Check(summary.Failed, check.Equals, 0)
+	got := t.properties(c)
+	c.Check(strings.Count(got, `"mine": 2`), check.Equals, len(times))
+	c.Check(strings.Contains(got, "docker-image-repo-tag"), check.Equals, strings.Contains(original, "docker-image-repo-tag"))
+}
+
+// What takes no changes is left, and is told.
+func (t *sqlSuite) TestRollbackLeaves(c *check.C) {
+	cluster := imagemigrate.Generated(5, false)
+	fill(c, t, cluster.Records("collections"), cluster.Records("links"), false)
+	path := t.migrated(c)
+	migrated := t.properties(c)
+	t.exec(c, `INSERT INTO frozen_groups VALUES ($1)`, project)
+	t.exec(c, `UPDATE collections SET preserve_version = true WHERE version % 7 = 1`)
+	t.exec(c, `UPDATE collections SET properties = '["x"]' WHERE version % 7 = 2`)
+	t.exec(c, `DELETE FROM collections WHERE version % 7 = 3`)
+	summary, rows := t.rollBack(c, t.store, path)
+	for _, kind := range []imagemigrate.Kind{imagemigrate.Frozen, imagemigrate.KeptVersion, imagemigrate.NoObject, imagemigrate.GoneHead} {
+		c.Check(summary.Cases[kind] > 0, check.Equals, true, check.Commentf("%s", kind))
+	}
+	c.Check(summary.Written > 0, check.Equals, true)
+	c.Check(summary.Failed, check.Equals, 0)
+	for uuid, row := range rows {
+		c.Check(row.Action == imagemigrate.Left, check.Equals, row.Why != "", check.Commentf("%s", uuid))
+	}
+	// A migration leaves it as well, and says so.
+	after, _ := t.migrate(c, imagemigrate.Migration{Store: t.store})
+	c.Check(after.Cases[imagemigrate.NoObject] > 0, check.Equals, true)
+	c.Check(after.Failed, check.Equals, 0)
+
+	t.exec(c, `TRUNCATE frozen_groups`)
+	t.exec(c, `UPDATE collections SET preserve_version = false`)
+	t.rollBack(c, t.store, path)
+	c.Check(t.properties(c), check.Not(check.Equals), migrated)
 }

@@ -5,15 +5,12 @@
 package imagemigrate
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"iter"
 
-	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"golang.org/x/sync/errgroup"
 )
 
 // Store is where the links and collections of a cluster are. It shows what an
@@ -58,79 +55,16 @@ var ErrChanged = errors.New("somebody else has been changing it all the time")
 type Collection struct {
 	arvados.Collection
 	Raw json.RawMessage `json:"properties"`
+	// Obstacle is why nothing can be written to it in this way; "" if nothing is
+	// in the way.
+	Obstacle Kind `json:"-"`
 }
-
-// collection is the same to the rest of this package.
-type collection = Collection
 
 // Decode reads Properties from Raw.
-func (c *Collection) Decode() (err error) {
-	c.Properties, err = decode(c.Raw)
-	return err
-}
-
-// apiStore is an API server.
-type apiStore struct {
-	api      dockerimage.API
-	parallel int
-}
-
-func (s apiStore) Heads(ctx context.Context, after string) iter.Seq2[[]arvados.Link, error] {
-	return func(yield func([]arvados.Link, error) bool) {
-		for g, err := range groups(ctx, s.api, "head_uuid", after, classHash, className) {
-			if !yield(g.links, err) {
-				return
-			}
-		}
+func (c *Collection) Decode() {
+	properties, err := decode(c.Raw)
+	c.Properties = properties
+	if err != nil {
+		c.Obstacle = NoObject
 	}
-}
-
-func (s apiStore) LinksTo(ctx context.Context, head string) ([]arvados.Link, error) {
-	class := arvados.Filter{Attr: "link_class", Operator: "in", Operand: []string{classHash, className}}
-	list, err := listLinks(ctx, s.api, "uuid", class, arvados.Filter{Attr: "head_uuid", Operator: "=", Operand: head})
-	if err != nil || isLast(list) {
-		return list.Items, err
-	}
-	return rest(ctx, s.api, group{key: head, links: list.Items}, class, "head_uuid")
-}
-
-func (s apiStore) Collections(ctx context.Context, attr string, values []string) ([]Collection, error) {
-	return collections(ctx, s.api, attr, values)
-}
-
-func (s apiStore) Gone(ctx context.Context, uuids []string) (map[string]Kind, error) {
-	return whereGone(ctx, s.api, uuids)
-}
-
-func (s apiStore) Replacements(ctx context.Context, pdhs []string) (map[string]string, error) {
-	return replacements(ctx, s.api, pdhs)
-}
-
-func (s apiStore) Frozen(ctx context.Context, owners []string) (map[string]bool, error) {
-	return frozen(ctx, s.api, owners)
-}
-
-// Write writes several at a time. There is no way to make a change depend on what
-// was there before.
-func (s apiStore) Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error) {
-	refusals := make([]error, len(changes))
-	writers, ctx := errgroup.WithContext(ctx)
-	writers.SetLimit(cmp.Or(s.parallel, defaultParallel))
-	for i, change := range changes {
-		writers.Go(func() error {
-			if err := wait(ctx); err != nil {
-				return err
-			}
-			err := setProperties(ctx, s.api, change.Collection, change.After)
-			if isRefusal(err) {
-				refusals[i] = err
-				return nil
-			}
-			if err != nil {
-				return apiFault("change collection", change.Collection, err)
-			}
-			return nil
-		})
-	}
-	return refusals, writers.Wait()
 }

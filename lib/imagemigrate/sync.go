@@ -5,13 +5,17 @@
 package imagemigrate
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
 // Sync keeps links and properties of images in step, for as long as some programs
@@ -67,16 +71,12 @@ type syncing struct {
 	seen map[string]map[string]time.Time
 }
 
-// Run ends without an error when ctx does, and with one if the API server cannot
+// Run ends without an error when ctx does, and with one if the API server does not
 // take the token or something cannot be written here. Other trouble it sits out,
 // with growing pauses.
 func (s *Sync) Run(ctx context.Context) error {
-	if s.Every == 0 {
-		s.Every = defaultEvery
-	}
-	if s.Overlap == 0 {
-		s.Overlap = defaultOverlap
-	}
+	s.Every = cmp.Or(s.Every, defaultEvery)
+	s.Overlap = cmp.Or(s.Overlap, defaultOverlap)
 	y := s.begin()
 	for wait := s.Every; ; {
 		err := y.look(ctx)
@@ -86,11 +86,13 @@ func (s *Sync) Run(ctx context.Context) error {
 		case err == nil:
 			wait = s.Every
 			s.Stats.looked()
-		case !fault.Transient(err):
+		case endsSync(err):
 			return err
 		default:
 			s.Stats.failed()
-			s.Warn(err)
+			if s.Warn != nil {
+				s.Warn(err)
+			}
 			wait = min(2*wait, max(longestWait, s.Every))
 		}
 		select {
@@ -101,12 +103,23 @@ func (s *Sync) Run(ctx context.Context) error {
 	}
 }
 
+// endsSync reports whether there is no point in waiting. Of what an API server
+// answers that is only that it does not take the token: some versions of it tell
+// trouble with their database in the same way as requests that are wrong.
+func endsSync(err error) bool {
+	var refused *arvados.TransactionError
+	if errors.As(err, &refused) {
+		return refused.StatusCode == http.StatusUnauthorized || refused.StatusCode == http.StatusForbidden
+	}
+	return fault.SideOf(err) != fault.API
+}
+
 // begin makes the two ways of which this consists, which share their pace.
 func (s *Sync) begin() *syncing {
 	pace := newPace(s.Rate)
 	report := func(row Row) error {
 		s.Stats.count(row)
-		if row.Action != Written && row.Action != Failed {
+		if s.Report == nil || row.Action != Written && row.Action != Failed {
 			return nil
 		}
 		return s.Report(row)
@@ -115,8 +128,7 @@ func (s *Sync) begin() *syncing {
 		Sync:         s,
 		SyncPosition: SyncPosition{Until: maps.Clone(s.Start.Until)},
 		properties: &run{
-			Migration: &Migration{API: s.API, Rules: s.Rules, Rollback: s.Rollback, Report: report},
-			store:     apiStore{s.API, s.Parallel},
+			Migration: &Migration{Store: ByAPI(s.API, s.Parallel), Rules: s.Rules, Rollback: s.Rollback, Report: report},
 			pace:      pace,
 		},
 		links: &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, pace: pace},
@@ -132,6 +144,14 @@ func (s *Sync) begin() *syncing {
 // look deals with all that was changed since the last time.
 func (y *syncing) look(ctx context.Context) error {
 	now := time.Now()
+	newest := map[string]time.Time{}
+	for _, path := range []string{"links", "collections"} {
+		var err error
+		if newest[path], err = lastChange(ctx, y.API, path, now); err != nil {
+			return err
+		}
+	}
+	moved := false
 	for _, s := range streams() {
 		if y.seen[s.name] == nil {
 			y.seen[s.name] = map[string]time.Time{}
@@ -160,8 +180,53 @@ func (y *syncing) look(ctx context.Context) error {
 		if err := y.deal(ctx, s, chunk, now); err != nil {
 			return err
 		}
+		// Whatever there was up to the last change of all has come by, also
+		// where none of it is of this kind.
+		if y.reach(s, newest[s.path]) {
+			moved = true
+			y.Stats.changed(s.name, 0, y.Until[s.name])
+		}
+	}
+	if moved {
+		return y.pass()
 	}
 	return nil
+}
+
+// lastChange is when a record was changed last, by the clock of the server, but
+// before now; zero if there is none. What is later is by a clock that is wrong.
+func lastChange(ctx context.Context, api dockerimage.API, path string, now time.Time) (time.Time, error) {
+	limit := 1
+	var list struct{ Items []touched }
+	err := api.RequestAndDecodeContext(ctx, &list, http.MethodGet, "arvados/v1/"+path, nil, arvados.ResourceListParams{
+		Filters: []arvados.Filter{{Attr: "modified_at", Operator: "<", Operand: now.UTC().Format(time.RFC3339Nano)}},
+		Select:  []string{"uuid", "modified_at"}, Order: "modified_at desc", Limit: &limit, Count: "none",
+	})
+	if err != nil {
+		return time.Time{}, apiFault("list changes of", path, err)
+	}
+	if len(list.Items) == 0 {
+		return time.Time{}, nil
+	}
+	return list.Items[0].ModifiedAt, nil
+}
+
+// reach notes that changes of a kind have been dealt with up to a time, and reports
+// whether that is news.
+func (y *syncing) reach(s stream, until time.Time) bool {
+	if !until.After(y.Until[s.name]) {
+		return false
+	}
+	y.Until[s.name] = until
+	return true
+}
+
+// pass tells how far this has come.
+func (y *syncing) pass() error {
+	if y.Passed == nil {
+		return nil
+	}
+	return y.Passed(y.SyncPosition)
 }
 
 // deal brings the images into step that some changes are about.
@@ -177,20 +242,19 @@ func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, now time.
 	if err := y.bring(ctx, slices.Compact(images)); err != nil {
 		return err
 	}
-	until := chunk[len(chunk)-1].ModifiedAt
-	if until.After(now) { // by a clock that is wrong
-		until = now
+	for _, c := range chunk {
+		if !c.ModifiedAt.After(now) { // else by a clock that is wrong
+			y.reach(s, c.ModifiedAt)
+		}
 	}
-	if until.After(y.Until[s.name]) {
-		y.Until[s.name] = until
-	}
+	until := y.Until[s.name]
 	for _, c := range chunk {
 		if c.ModifiedAt.After(until.Add(-y.Overlap)) {
 			y.seen[s.name][c.UUID] = c.ModifiedAt
 		}
 	}
-	y.Stats.changed(s.name, len(chunk), y.Until[s.name])
-	return y.Passed(y.SyncPosition)
+	y.Stats.changed(s.name, len(chunk), until)
+	return y.pass()
 }
 
 // bring brings images into step: properties first, so that what links imply by
@@ -213,7 +277,7 @@ func (y *syncing) bring(ctx context.Context, images []string) error {
 	if err := y.properties.do(ctx, heads); err != nil {
 		return err
 	}
-	colls, err := collections(ctx, y.API, "uuid", here)
+	colls, err := y.properties.Store.Collections(ctx, "uuid", here)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
@@ -101,6 +102,21 @@ func (t *syncSuite) TestBothWays(c *check.C) {
 	}
 }
 
+// Where names by others are left out, they are on neither side, and counted.
+func (t *syncSuite) TestOwnNamesOnly(c *check.C) {
+	uuid := t.s.image(project, 1, nil)
+	t.s.link(project, className, "lab/app:1", uuid, made)
+	t.s.link(bob, className, "lab/app:2", uuid, made)
+	s := t.sync(c)
+	s.OwnNamesOnly = true
+	y := s.begin()
+	t.look(c, y)
+	t.look(c, y)
+	c.Check(t.s.names(uuid), check.DeepEquals, []string{"lab/app:1"})
+	c.Check(t.s.linksOf(uuid), check.HasLen, 3) // those and the one with the hash
+	c.Check(s.Stats.others > 0, check.Equals, true)
+}
+
 // What it has dealt with is not asked for again within the overlap.
 func (t *syncSuite) TestQuiet(c *check.C) {
 	for n := range 40 {
@@ -113,7 +129,44 @@ func (t *syncSuite) TestQuiet(c *check.C) {
 	t.look(c, y)
 	t.s.asked = 0
 	t.look(c, y)
-	c.Check(t.s.asked, check.Equals, len(streams()))
+	c.Check(t.s.asked, check.Equals, 2+len(streams()))
+}
+
+// What was changed long ago is not asked for again, neither where nothing at all was
+// changed in that way, nor where all of it was changed after the look began that
+// has dealt with it, as what a look has written itself.
+func (t *syncSuite) TestComesForward(c *check.C) {
+	for n := range 40 {
+		t.s.link(alice, className, fmt.Sprintf("lab/app:%d", n), t.s.image(alice, n, nil), made)
+	}
+	s := t.sync(c)
+	passed := SyncPosition{}
+	s.Passed = func(at SyncPosition) error {
+		passed = SyncPosition{Until: maps.Clone(at.Until)}
+		return nil
+	}
+	y := s.begin()
+	t.look(c, y)
+	for _, stream := range streams() { // by markers all are found
+		c.Check(passed.Until[stream.name].IsZero(), check.Equals, false, check.Commentf("%s", stream.name))
+	}
+	t.look(c, y)
+	for name := range y.Until {
+		y.Until[name] = start
+	}
+	s.Overlap = 1000 * time.Hour
+	t.look(c, y)
+	newest, err := lastChange(t.ctx, s.API, "collections", time.Now())
+	c.Assert(err, check.IsNil)
+	c.Check(newest.After(start), check.Equals, true)
+	c.Check(y.Until["arv:docker-image"], check.Equals, newest)
+	c.Check(passed.Until, check.DeepEquals, y.Until)
+	s.Overlap = 3 * time.Hour
+	t.s.widest, t.s.writes = 0, 0
+	t.look(c, y)
+	c.Check(t.s.widest <= 3, check.Equals, true, check.Commentf("%d", t.s.widest))
+	c.Check(len(y.seen["arv:docker-image"]) <= 3, check.Equals, true)
+	c.Check(t.s.writes, check.Equals, 0)
 }
 
 // In clusters in which all that is awkward comes together it ends in a state in
@@ -136,7 +189,7 @@ func (t *syncSuite) TestSettles(c *check.C) {
 		t.look(c, y)
 		c.Check(t.s.written, check.HasLen, 0, check.Commentf("seed %d, before: %v", seed, first))
 		t.look(c, s.begin())
-		m := &Migration{API: s.API, Rules: s.Rules, Rollback: s.Rollback}
+		m := &Migration{Store: ByAPI(s.API, 0), Rules: s.Rules, Rollback: s.Rollback}
 		_, err := m.Run(t.ctx)
 		c.Assert(err, check.IsNil)
 		_, err = (&ToLinks{API: s.API}).Run(t.ctx)
@@ -242,8 +295,8 @@ func (t *syncSuite) TestStoppedAnywhere(c *check.C) {
 	}
 }
 
-// Trouble that passes is sat out, other trouble ends it; so does ctx, without an
-// error.
+// Trouble of the server is sat out, also where it looks like a wrong request. A token
+// that is not taken and trouble here end it; so does ctx, without an error.
 func (t *syncSuite) TestRun(c *check.C) {
 	uuid := t.s.image(alice, 1, record{keyNames: "lab/app:1"})
 	ctx, cancel := context.WithCancel(t.ctx)
@@ -253,15 +306,15 @@ func (t *syncSuite) TestRun(c *check.C) {
 	asked := 0
 	t.s.refuse = func(string, string) error {
 		switch asked++; {
-		case asked <= 3:
-			return refusal([]int{429, 503, 500}[asked-1], "busy")
+		case asked <= 4:
+			return refusal([]int{429, 503, 500, 422}[asked-1], "busy")
 		case len(t.s.linksOf(uuid)) == 2:
 			cancel()
 		}
 		return nil
 	}
 	c.Check(s.Run(ctx), check.IsNil)
-	c.Check(warned, check.HasLen, 3)
+	c.Check(warned, check.HasLen, 4)
 	c.Check(fault.Transient(warned[0]), check.Equals, true)
 	c.Check(t.s.linksOf(uuid), check.HasLen, 2)
 
@@ -269,16 +322,35 @@ func (t *syncSuite) TestRun(c *check.C) {
 	s.Stats.ServeHTTP(w, nil)
 	text := w.Body.String()
 	c.Check(w.Header().Get("Content-Type"), check.Equals, "text/plain; version=0.0.4; charset=utf-8")
-	for _, line := range []string{"looks_total 3", "failed_looks_total 3", "properties_written_total 1", "links_written_total 2", "refused_total 0",
-		"last_look_timestamp_seconds 0", `changes_total{kind="docker-image-repo-tag"} 1`} {
+	for _, line := range []string{"looks_total 4", "failed_looks_total 4", "properties_written_total 1", "links_written_total 2", "refused_total 0",
+		"names_by_others_total 0", "last_look_timestamp_seconds 0", `changes_total{kind="docker-image-repo-tag"} 1`} {
 		c.Check(strings.Contains(text, "\narv_docker_sync_"+line+"\n"), check.Equals, true, check.Commentf("%s in\n%s", line, text))
 	}
-	t.s.refuse = func(string, string) error { return refusal(401, "who?") }
-	c.Check(t.sync(c).Run(t.ctx), check.ErrorMatches, ".*401.*")
+	for _, status := range []int{401, 403} {
+		t.s.refuse = func(string, string) error { return refusal(status, "who?") }
+		c.Check(t.sync(c).Run(t.ctx), check.ErrorMatches, fmt.Sprintf("api: .*%d.*who.*", status))
+	}
 	s = t.sync(c)
 	s.Passed = func(SyncPosition) error { return errStopped }
 	t.s.refuse = nil
 	c.Check(s.Run(t.ctx), check.Equals, errStopped)
+
+	// Nobody has to listen.
+	ctx, cancel = context.WithCancel(t.ctx)
+	next := t.s.image(alice, 2, record{keyNames: "lab/app:2"})
+	asked = 0
+	t.s.refuse = func(string, string) error {
+		switch asked++; {
+		case asked == 1:
+			return refusal(503, "busy")
+		case len(t.s.linksOf(next)) == 2:
+			cancel()
+		}
+		return nil
+	}
+	quiet := &Sync{API: s.API, Rollback: s.Rollback, Every: time.Millisecond}
+	c.Check(quiet.Run(ctx), check.IsNil)
+	c.Check(t.s.linksOf(next), check.HasLen, 2)
 }
 
 func (t *syncSuite) TestPosition(c *check.C) {

@@ -26,6 +26,7 @@ type SyncStats struct {
 	properties int // collections that were changed
 	links      int
 	refused    int
+	others     int // names by links of others than the owner
 }
 
 func (s *SyncStats) looked() {
@@ -58,6 +59,11 @@ func (s *SyncStats) count(row Row) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	s.links += len(row.Links)
+	for _, special := range row.Cases {
+		if special.Kind == OtherOwner {
+			s.others++
+		}
+	}
 	switch {
 	case row.Action == Failed:
 		s.refused++
@@ -88,6 +94,7 @@ func (s *SyncStats) text() []byte {
 	counter("properties_written_total", "Collections whose properties were changed.", s.properties)
 	counter("links_written_total", "Links that were made.", s.links)
 	counter("refused_total", "Collections that could not be brought into step.", s.refused)
+	counter("names_by_others_total", "Names of collections that were looked at, by links that belong to somebody else.", s.others)
 	family("last_look_timestamp_seconds", "gauge", "When it has last seen all changes; 0 if it has not yet.")
 	fmt.Fprintf(&text, "arv_docker_sync_last_look_timestamp_seconds %s\n", seconds(s.last))
 	family("changes_total", "counter", "Changes that were dealt with, by kind of record.")

@@ -83,8 +83,8 @@ func (t *ToLinks) Run(ctx context.Context) (Summary, error) {
 }
 
 // imagePage are the next images by one of the keys.
-func imagePage(ctx context.Context, api dockerimage.API, number int, after string, limit int) ([]collection, error) {
-	var list struct{ Items []collection }
+func imagePage(ctx context.Context, api dockerimage.API, number int, after string, limit int) ([]Collection, error) {
+	var list struct{ Items []Collection }
 	err := api.RequestAndDecodeContext(ctx, &list, http.MethodGet, "arvados/v1/collections", nil, arvados.ResourceListParams{
 		Filters: append(imagesBy(number), arvados.Filter{Attr: "uuid", Operator: ">", Operand: after}),
 		Select:  headAttrs, Order: "uuid", Limit: &limit, Count: "none",
@@ -92,12 +92,15 @@ func imagePage(ctx context.Context, api dockerimage.API, number int, after strin
 	if err != nil {
 		return nil, apiFault("list", "image collections", err)
 	}
-	return list.Items, decodeAll(list.Items)
+	for i := range list.Items {
+		list.Items[i].Decode()
+	}
+	return list.Items, nil
 }
 
 // impliedLinks are the links that the properties of a collection imply, and what
 // is special about it. left tells that it cannot pass as an image.
-func impliedLinks(coll collection) (links []arvados.Link, left bool, cases []Case) {
+func impliedLinks(coll Collection) (links []arvados.Link, left bool, cases []Case) {
 	p := &plan{coll: coll.Collection}
 	found := coll.foundIn()
 	hash, err := found.Hash()

@@ -168,7 +168,7 @@ func (t *toLinksSuite) TestRefusals(c *check.C) {
 func (t *toLinksSuite) TestStoppedAnywhere(c *check.C) {
 	filled := func() *server {
 		s := many(2)
-		m := &Migration{API: &view{server: s}, Rollback: rollbackFile(c)}
+		m := &Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}
 		_, err := m.Run(t.ctx)
 		c.Assert(err, check.IsNil)
 		s.links, s.asked, s.widest, s.page = nil, 0, 0, 7

@@ -34,7 +34,7 @@ const (
 	Undated     Reason = "undated"      // to links, images without a time are the oldest
 	OldestLink  Reason = "oldest-link"  // to links, the oldest one with the name tells the time, however wrong
 	SameSecond  Reason = "same-second"  // links do not tell apart what was made within a second
-	NotOwn      Reason = "not-own"      // the name is by links of somebody else, and was left out
+	NotOwn      Reason = "not-own"      // the name is by links of somebody else, which the rules leave out
 
 	Unexplained Reason = "unexplained"
 )
@@ -43,6 +43,7 @@ const (
 // answers with what one by properties does.
 type Verification struct {
 	API      dockerimage.API
+	Rules        // by which links were brought in
 	Parallel int // lookups at a time; 0 means 4
 	Report   func(Difference) error
 }
@@ -146,7 +147,7 @@ func (v *verification) one(ctx context.Context, name group) (Difference, error) 
 		d.Reason = Spelling
 	case old.foundIn().Check() != nil:
 		d.Reason = Unusable
-	case !old.has(name.key) && !slices.ContainsFunc(by.links, func(link arvados.Link) bool { return link.OwnerUUID == old.OwnerUUID }):
+	case v.OwnNamesOnly && !old.has(name.key) && !slices.ContainsFunc(by.links, func(link arvados.Link) bool { return link.OwnerUUID == old.OwnerUUID }):
 		d.Reason = NotOwn
 	case found.UUID == "" || !old.has(name.key):
 		d.Reason = Unexplained
@@ -157,7 +158,7 @@ func (v *verification) one(ctx context.Context, name group) (Difference, error) 
 }
 
 // has reports whether the properties have the name of a link, as a name or a digest.
-func (c *collection) has(link string) bool {
+func (c *Collection) has(link string) bool {
 	found := c.foundIn()
 	hash, _ := found.Hash() // "" is no digest
 	name, digest, kind := readName(link, hash)
@@ -165,7 +166,7 @@ func (c *collection) has(link string) bool {
 }
 
 // why tells why found is preferred to old, which links prefer.
-func (v *verification) why(old collection, by candidate, found dockerimage.Found, links []arvados.Link) Reason {
+func (v *verification) why(old Collection, by candidate, found dockerimage.Found, links []arvados.Link) Reason {
 	image, _ := old.foundIn().Hash() // it has been checked
 	if hash, _ := found.Hash(); hash == image {
 		return SameImage

@@ -41,7 +41,7 @@ func (t *verifySuite) TestBeforeAndAfter(c *check.C) {
 	counts, all := t.verify(c, s)
 	c.Check(counts, check.DeepEquals, map[Reason]int{Unexplained: 120})
 	c.Check(all[7], check.DeepEquals, Difference{Name: "lab/app007:1", Reason: Unexplained, ByLinks: Answer{new, s.get(new).text("portable_data_hash")}})
-	_, err := (&Migration{API: &view{server: s}, Rollback: rollbackFile(c)}).Run(t.ctx)
+	_, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}).Run(t.ctx)
 	c.Assert(err, check.IsNil)
 	counts, all = t.verify(c, s)
 	c.Check(counts, check.DeepEquals, map[Reason]int{Same: 120})
@@ -54,7 +54,7 @@ func (t *verifySuite) TestEverythingIsExplained(c *check.C) {
 	total := map[Reason]int{}
 	for range 300 {
 		s := generate(rng)
-		_, err := (&Migration{API: &view{server: s}, Rollback: rollbackFile(c)}).Run(t.ctx)
+		_, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}).Run(t.ctx)
 		c.Assert(err, check.IsNil)
 		counts, all := t.verify(c, s)
 		for _, d := range all {
@@ -86,7 +86,7 @@ func (t *verifySuite) TestSameImage(c *check.C) {
 	for _, uuid := range []string{second, first} {
 		s.link(alice, className, "lab/app:1", uuid, made)
 	}
-	_, err := (&Migration{API: &view{server: s}, Rollback: rollbackFile(c)}).Run(t.ctx)
+	_, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}).Run(t.ctx)
 	c.Assert(err, check.IsNil)
 	_, all := t.verify(c, s)
 	c.Assert(all, check.HasLen, 1)
@@ -99,7 +99,7 @@ func (t *verifySuite) TestSameImage(c *check.C) {
 func (t *verifySuite) TestLost(c *check.C) {
 	s := &server{}
 	s.link(alice, className, "lab/app:1", s.image(alice, 1, nil), made)
-	m := &Migration{API: &view{server: s}, Rollback: rollbackFile(c)}
+	m := &Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}
 	_, err := m.Run(t.ctx)
 	c.Assert(err, check.IsNil)
 	s.collections[0]["properties"].(record)[keyNames] = "lab/app:2"
@@ -111,6 +111,10 @@ func (t *verifySuite) TestLost(c *check.C) {
 	c.Check(counts, check.DeepEquals, map[Reason]int{Unexplained: 1})
 	s.links[0]["owner_uuid"] = bob
 	counts, _ = t.verify(c, s)
+	c.Check(counts, check.DeepEquals, map[Reason]int{Unexplained: 1})
+	// Rules that leave the name out explain it.
+	counts, err = (&Verification{API: &view{server: s}, Rules: Rules{OwnNamesOnly: true}}).Run(t.ctx)
+	c.Assert(err, check.IsNil)
 	c.Check(counts, check.DeepEquals, map[Reason]int{NotOwn: 1})
 	s.refuse = func(_, path string) error {
 		if strings.HasSuffix(path, "links") {
@@ -118,6 +122,6 @@ func (t *verifySuite) TestLost(c *check.C) {
 		}
 		return errStopped
 	}
-	_, err = (&Verification{API: m.API}).Run(t.ctx)
+	_, err = (&Verification{API: &view{server: s}}).Run(t.ctx)
 	c.Check(err, check.ErrorMatches, "api: list collections: stopped")
 }

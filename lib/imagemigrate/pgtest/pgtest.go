@@ -9,6 +9,7 @@ package pgtest
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -43,7 +45,8 @@ func Start(settings ...string) (*Server, error) {
 	if len(found) == 0 {
 		return nil, errors.New("this needs PostgreSQL: install the Debian package postgresql")
 	}
-	s := &Server{programs: filepath.Dir(found[len(found)-1]), uid: os.Getuid(), done: make(chan struct{})}
+	newest := slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(versionOf(a), versionOf(b)) })
+	s := &Server{programs: filepath.Dir(newest), uid: os.Getuid(), done: make(chan struct{})}
 	if s.uid == 0 { // as which it does not run
 		if err := s.runAs("postgres"); err != nil {
 			return nil, err
@@ -56,6 +59,12 @@ func Start(settings ...string) (*Server, error) {
 		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
 	return s, nil
+}
+
+// versionOf is the version that a program in such a folder is of, 9.6 or 15.
+func versionOf(program string) float64 {
+	version, _ := strconv.ParseFloat(filepath.Base(filepath.Dir(filepath.Dir(program))), 64) // 0 comes last
+	return version
 }
 
 func (s *Server) runAs(name string) error {
@@ -146,11 +155,22 @@ func (s *Server) Make(database string) (string, error) {
 
 // Run runs SQL statements.
 func (s *Server) Run(database, statements string) error {
-	cmd := s.program("psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", s.dir, "-U", "arvados", "-d", database)
+	_, err := s.psql(database, statements)
+	return err
+}
+
+// Properties are those of all collections, exactly as the database has them, in the
+// order of UUIDs, a line for each.
+func (s *Server) Properties(database string) (string, error) {
+	return s.psql(database, `SELECT uuid || ' ' || coalesce(properties::text, 'NULL') FROM collections ORDER BY uuid COLLATE "C"`)
+}
+
+func (s *Server) psql(database, statements string) (string, error) {
+	cmd := s.program("psql", "-qAt", "-v", "ON_ERROR_STOP=1", "-h", s.dir, "-U", "arvados", "-d", database)
 	cmd.Stdin = bytes.NewReader([]byte(statements))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("psql: %w\n%s", err, out)
+		return "", fmt.Errorf("psql: %w\n%s", err, out)
 	}
-	return nil
+	return string(out), nil
 }

@@ -97,7 +97,7 @@ var collectionsBy = map[string]string{
 
 const collectionsOf = `SELECT uuid, owner_uuid, coalesce(portable_data_hash, ''), created_at,
 		CASE WHEN file_count > 1 AND octet_length(manifest_text) > $1 THEN left(manifest_text, $1) ELSE coalesce(manifest_text, '') END,
-		properties::text
+		properties::text, coalesce(preserve_version, false)
 	FROM collections WHERE` + seenColl
 
 // Collections reads collections that are neither in the trash nor old versions.
@@ -107,11 +107,18 @@ func (s *Store) Collections(ctx context.Context, attr string, values []string) (
 		return nil, dbFault("read", "collections", err)
 	}
 	colls, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (coll imagemigrate.Collection, err error) {
-		err = row.Scan(&coll.UUID, &coll.OwnerUUID, &coll.PortableDataHash, &coll.CreatedAt, &coll.ManifestText, (*[]byte)(&coll.Raw))
+		err = row.Scan(&coll.UUID, &coll.OwnerUUID, &coll.PortableDataHash, &coll.CreatedAt, &coll.ManifestText, (*[]byte)(&coll.Raw), &coll.PreserveVersion)
 		if err != nil {
 			return coll, err
 		}
-		return coll, coll.Decode()
+		coll.Decode()
+		switch {
+		case string(coll.Raw) == "null": // JSON's, which is not the database's
+			coll.Obstacle = imagemigrate.NoObject
+		case coll.PreserveVersion && coll.Obstacle == "":
+			coll.Obstacle = imagemigrate.KeptVersion
+		}
+		return coll, nil
 	})
 	if err != nil {
 		return nil, dbFault("read", "collections", err)

@@ -58,8 +58,19 @@ var lookups = map[string][]string{
 	"frozen_groups": {"uuid"},
 }
 
+// oldestServer is PostgreSQL 13: statements use what it has brought, incremental
+// sorts of pages, and what 12 has.
+const oldestServer = 130000
+
 // check refuses a database that is not known, or not the cluster's.
 func (s *Store) check(ctx context.Context) error {
+	var server int
+	if err := s.conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&server); err != nil {
+		return dbFault("read", "version of PostgreSQL", err)
+	}
+	if server < oldestServer {
+		return unknown("it is PostgreSQL %d, and this needs %d or later", server/10000, oldestServer/10000)
+	}
 	for _, table := range slices.Sorted(maps.Keys(known)) {
 		if err := s.checkColumns(ctx, table); err != nil {
 			return err
@@ -79,6 +90,15 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	if s.Version < oldestVersion {
 		return unknown("its schema is of version %s, and Arvados 2.4.0 has %s", s.Version, oldestVersion)
+	}
+	// With a LoginCluster one user is an administrator of several clusters.
+	var prefix string
+	err = s.conn.QueryRow(ctx, `SELECT coalesce((SELECT left(uuid, 5) FROM collections LIMIT 1), $1)`, s.cluster).Scan(&prefix)
+	if err != nil {
+		return dbFault("read", "collections", err)
+	}
+	if prefix != s.cluster {
+		return unknown("its collections are those of the cluster %s, and the API server is that of %s", prefix, s.cluster)
 	}
 	var isAdmin bool
 	err = s.conn.QueryRow(ctx, `SELECT coalesce(is_admin, false) FROM users WHERE uuid = $1`, s.user).Scan(&isAdmin)

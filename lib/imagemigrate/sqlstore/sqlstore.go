@@ -8,8 +8,9 @@
 //
 // It shows what an administrator sees by the API, and writes what the API server
 // would write. It holds no transaction open while anything else is done, waits for
-// nobody's lock, and overwrites nothing that somebody else has changed. It never
-// makes versions of collections, and never works on a schema that it does not know.
+// nobody who has locked a collection, and for some seconds only for whoever has locked
+// the table, and overwrites nothing that somebody else has changed. It never makes
+// versions of collections, and never works on a schema that it does not know.
 package sqlstore
 
 import (
@@ -30,8 +31,8 @@ type Store struct {
 	// "20251006181234".
 	Version string
 
-	conn *pgx.Conn
-	user string
+	conn          *pgx.Conn
+	cluster, user string
 }
 
 var _ imagemigrate.Store = (*Store)(nil)
@@ -48,9 +49,9 @@ var settings = map[string]string{
 }
 
 // Open connects to a database, given as a URL or as words ("host=… dbname=…"), and
-// checks that it is one of Arvados. user is the UUID of the administrator who
-// changes collections.
-func Open(ctx context.Context, dsn, user string) (*Store, error) {
+// checks that it is that of an Arvados cluster, "zzzzz". user is the UUID of the
+// administrator who changes collections.
+func Open(ctx context.Context, dsn, cluster, user string) (*Store, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, &fault.Error{Op: "read", Side: fault.Request, Subject: "address of the database", Err: err, // which has no password in it
@@ -64,7 +65,7 @@ func Open(ctx context.Context, dsn, user string) (*Store, error) {
 		return nil, &fault.Error{Op: "connect to", Side: fault.Request, Subject: "database", Err: err,
 			Hint: "name host, user and database as in PostgreSQL.Connection of the cluster's config, and no pooler between"}
 	}
-	s := &Store{conn: conn, user: user}
+	s := &Store{conn: conn, cluster: cluster, user: user}
 	if err := s.check(ctx); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}

@@ -60,7 +60,7 @@ func (s *suite) SetUpTest(c *check.C) {
 			('`+admin+`', '`+admin+`', now(), now(), true), ('`+alice+`', '`+alice+`', now(), now(), false);
 		INSERT INTO frozen_groups VALUES ('`+icy+`');
 		INSERT INTO trashed_groups VALUES ('`+bin+`', '2024-01-01'), ('`+alice+`', now() + interval '1 day')`)
-	s.store, err = Open(s.ctx, s.dsn, admin)
+	s.store, err = Open(s.ctx, s.dsn, "zzzzz", admin)
 	c.Assert(err, check.IsNil)
 	s.other, err = pgx.Connect(s.ctx, s.dsn)
 	c.Assert(err, check.IsNil)
@@ -128,6 +128,8 @@ func (s *suite) TestUnknownSchemas(c *check.C) {
 			`the table collections has triggers or rules, which Arvados does not make`},
 		{`DELETE FROM schema_migrations WHERE version > '2022'; INSERT INTO schema_migrations VALUES ('20210816191509')`,
 			`its schema is of version 20210816191509, and Arvados 2.4.0 has 20220303204419`},
+		{`INSERT INTO collections (uuid, created_at, updated_at) VALUES ('other-4zz18-000000000000001', now(), now())`,
+			`its collections are those of the cluster other, and the API server is that of zzzzz`},
 		{`DELETE FROM users`, admin + `, whose token this is, is no administrator in it: it is another cluster's`},
 		{`UPDATE users SET is_admin = NULL`, admin + `, whose token this is, is no administrator in it: .*`},
 	} {
@@ -135,12 +137,12 @@ func (s *suite) TestUnknownSchemas(c *check.C) {
 		dsn, err := s.server.Make(name)
 		c.Assert(err, check.IsNil)
 		c.Assert(s.server.Run(name, `INSERT INTO users (uuid, owner_uuid, created_at, updated_at, is_admin) VALUES ('`+admin+`', '`+admin+`', now(), now(), true);`+trial.change), check.IsNil)
-		_, err = Open(s.ctx, dsn, admin)
+		_, err = Open(s.ctx, dsn, "zzzzz", admin)
 		c.Check(err, check.ErrorMatches, `request: check database: `+trial.want+` \(leave out --sql: .*\)`, check.Commentf("%s", trial.change))
 	}
 	// What is only read may have more; a client's UUID may be missing.
 	s.run(c, `ALTER TABLE links ADD more text; ALTER TABLE collections DROP COLUMN modified_by_client_uuid CASCADE; INSERT INTO schema_migrations VALUES ('20990101000000')`)
-	newer, err := Open(s.ctx, s.dsn, admin)
+	newer, err := Open(s.ctx, s.dsn, "zzzzz", admin)
 	c.Assert(err, check.IsNil)
 	c.Check(newer.Version, check.Equals, "20990101000000")
 	c.Check(newer.Close(s.ctx), check.IsNil)
@@ -151,7 +153,7 @@ func (s *suite) TestAddresses(c *check.C) {
 		{"postgresql://u:secret@host:port/x", `request: read address of the database: .*\(write postgresql://.*`},
 		{"host=/nonexistent user=u password=secret dbname=x", `(?s)request: connect to database: .*\(name host, user and database as in PostgreSQL.Connection.*`},
 	} {
-		_, err := Open(s.ctx, trial.dsn, admin)
+		_, err := Open(s.ctx, trial.dsn, "zzzzz", admin)
 		c.Check(err, check.ErrorMatches, trial.want)
 		c.Check(err.Error(), check.Not(check.Matches), `(?s).*secret.*`)
 	}
@@ -248,6 +250,19 @@ func (s *suite) TestRecords(c *check.C) {
 	c.Assert(err, check.IsNil)
 	c.Check(frozen, check.DeepEquals, map[string]bool{icy: true})
 
+	// What cannot be written to is told.
+	s.collection(c, 10, alice, []string{"x"})
+	s.collection(c, 11, alice, `"x"`)
+	s.run(c, `INSERT INTO collections (uuid, current_version_uuid, owner_uuid, created_at, updated_at, properties, preserve_version) VALUES
+		('`+uuid(12)+`', '`+uuid(12)+`', '`+alice+`', now(), now(), 'null', false), ('`+uuid(13)+`', '`+uuid(13)+`', '`+alice+`', now(), now(), '{}', true),
+		('`+uuid(14)+`', '`+uuid(14)+`', '`+alice+`', now(), now(), NULL, NULL)`)
+	obstacles := map[string]imagemigrate.Kind{}
+	for _, coll := range s.read(c, 1, 10, 11, 12, 13, 14) {
+		obstacles[coll.UUID] = coll.Obstacle
+	}
+	c.Check(obstacles, check.DeepEquals, map[string]imagemigrate.Kind{uuid(1): "", uuid(10): imagemigrate.NoObject, uuid(11): imagemigrate.NoObject,
+		uuid(12): imagemigrate.NoObject, uuid(13): imagemigrate.KeptVersion, uuid(14): ""})
+
 	// Of what is no image, no more is read than tells that.
 	_, err = s.other.Exec(s.ctx, `UPDATE collections SET manifest_text = repeat('x', $1), file_count = CASE uuid WHEN $2 THEN 1 ELSE 2 END`, 2*manifestLimit, uuid(1))
 	c.Assert(err, check.IsNil)
@@ -274,11 +289,13 @@ func (s *suite) TestWrite(c *check.C) {
 		s.collection(c, n, owner, `{"a": 1, "b": [1, 2]}`)
 	}
 	s.collection(c, 8, alice, nil)
-	colls := s.read(c, 0, 1, 2, 3, 4, 5, 6, 7, 8)
+	s.collection(c, 9, alice, `{"a": 1}`)
+	colls := s.read(c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 	s.run(c, `UPDATE collections SET properties = '{"b": [2, 1], "a": 1}' WHERE uuid = '`+uuid(1)+`';
 		UPDATE collections SET portable_data_hash = 'changed' WHERE uuid = '`+uuid(2)+`';
 		UPDATE collections SET owner_uuid = '`+icy+`' WHERE uuid = '`+uuid(3)+`';
 		UPDATE collections SET trash_at = now() WHERE uuid = '`+uuid(5)+`';
+		UPDATE collections SET preserve_version = true WHERE uuid = '`+uuid(9)+`';
 		DELETE FROM collections WHERE uuid = '`+uuid(6)+`'`)
 	tx, err := s.other.Begin(s.ctx)
 	c.Assert(err, check.IsNil)
@@ -300,10 +317,24 @@ func (s *suite) TestWrite(c *check.C) {
 	c.Check(changed, check.Equals, 3)
 	var untouched int
 	c.Assert(s.other.QueryRow(s.ctx, `SELECT count(*) FROM collections WHERE modified_at = '2024-01-02'`).Scan(&untouched), check.IsNil)
-	c.Check(untouched, check.Equals, 5)
+	c.Check(untouched, check.Equals, 6)
+
+	// Numbers keep their digits, and none at all is NULL.
+	for _, trial := range []struct{ after, want string }{
+		{`{"a":1.50,"b":18446744073709551616,"c":-0.0}`, `{"a": 1.50, "b": 18446744073709551616, "c": 0.0}`},
+		{`{"a":1e400}`, `{"a": 1` + strings.Repeat("0", 400) + `}`},
+		{`null`, "NULL"},
+		{`{}`, "{}"},
+	} {
+		c.Check(s.write(c, s.read(c, 0), trial.after), check.DeepEquals, []error{nil})
+		var got string
+		c.Assert(s.other.QueryRow(s.ctx, `SELECT coalesce(properties::text, 'NULL') FROM collections WHERE uuid = $1`, uuid(0)).Scan(&got), check.IsNil)
+		c.Check(got, check.Equals, trial.want)
+	}
 }
 
-// Whoever locks the whole table is waited for a short time only.
+// Whoever locks the whole table is waited for, but not for ever, and that says
+// nothing of a collection.
 func (s *suite) TestTableLock(c *check.C) {
 	s.collection(c, 1, alice, `{}`)
 	colls := s.read(c, 1)
@@ -311,9 +342,19 @@ func (s *suite) TestTableLock(c *check.C) {
 	c.Assert(err, check.IsNil)
 	_, err = tx.Exec(s.ctx, `LOCK TABLE collections IN SHARE MODE`)
 	c.Assert(err, check.IsNil)
-	c.Check(s.write(c, colls, `{"a":1}`), check.DeepEquals, []error{imagemigrate.ErrChanged})
-	c.Assert(tx.Rollback(s.ctx), check.IsNil)
+	_, err = s.store.conn.Exec(s.ctx, `SET lock_timeout = '20ms'`)
+	c.Assert(err, check.IsNil)
+	_, err = s.store.write(s.ctx, []imagemigrate.Planned{{Read: colls[0]}})
+	c.Check(err, check.ErrorMatches, `api: change collections: .*lock timeout.*`)
+	c.Check(fault.Transient(err), check.Equals, true)
+	cancelled, cancel := context.WithCancel(s.ctx)
+	time.AfterFunc(pause/2, cancel)
+	_, err = s.store.write(cancelled, []imagemigrate.Planned{{Read: colls[0]}})
+	c.Check(errors.Is(err, context.Canceled), check.Equals, true)
+	released := make(chan error, 1)
+	time.AfterFunc(pause/2, func() { released <- tx.Rollback(s.ctx) })
 	c.Check(s.write(c, colls, `{"a":1}`), check.DeepEquals, []error{nil})
+	c.Check(<-released, check.IsNil)
 }
 
 // A database that goes away may come back.

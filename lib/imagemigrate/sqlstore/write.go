@@ -15,18 +15,18 @@ import (
 
 // update changes collections that are as they were read and that nobody is changing
 // at this moment. It sets what the API server sets with a change of properties:
-// whoever looks at modified_at sees it.
+// whoever looks at modified_at sees it. No properties at all are NULL.
 const update = `WITH free AS MATERIALIZED (
 	SELECT c.uuid, plan.after
 	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS plan (uuid, owner, pdh, before, after)
 		JOIN collections c ON c.uuid = plan.uuid
 	WHERE c.properties IS NOT DISTINCT FROM plan.before::jsonb AND c.owner_uuid = plan.owner AND c.portable_data_hash = plan.pdh
 		AND c.current_version_uuid = c.uuid AND (c.trash_at <= statement_timestamp()) IS NOT TRUE
-		AND NOT c.owner_uuid IN (SELECT uuid FROM frozen_groups)
+		AND NOT c.owner_uuid IN (SELECT uuid FROM frozen_groups) AND c.preserve_version IS NOT TRUE
 	FOR UPDATE OF c SKIP LOCKED
 )
 UPDATE collections c
-SET properties = free.after::jsonb, modified_at = statement_timestamp(), updated_at = statement_timestamp(), modified_by_user_uuid = $6
+SET properties = nullif(free.after::jsonb, 'null'), modified_at = statement_timestamp(), updated_at = statement_timestamp(), modified_by_user_uuid = $6
 FROM free WHERE c.uuid = free.uuid
 RETURNING c.uuid`
 
@@ -36,7 +36,7 @@ const atOnce = 10
 
 // rest is the time without writes after each transaction, as a part of the time that
 // it took: the slower the database is, the more of it is left to others.
-const rest = 0.8
+const rest = 0.5
 
 // Write makes changes in short transactions. Collections that somebody else has
 // locked, or has changed since they were read, are left to another attempt.
@@ -63,8 +63,29 @@ func (s *Store) Write(ctx context.Context, changes []imagemigrate.Planned, wait 
 	return refusals, nil
 }
 
-// write makes changes in one transaction.
+// patience is how often changes are tried while the whole table is locked, by an
+// index that is made or the like, and pause is the time between.
+const (
+	patience = 5
+	pause    = time.Second
+)
+
+// write makes changes in one transaction, as soon as the table can be written to.
 func (s *Store) write(ctx context.Context, changes []imagemigrate.Planned) ([]error, error) {
+	for attempt := 1; ; attempt++ {
+		refusals, err := s.try(ctx, changes)
+		if err == nil || ctx.Err() != nil || !isBusy(err) || attempt == patience {
+			return refusals, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Store) try(ctx context.Context, changes []imagemigrate.Planned) ([]error, error) {
 	var uuids, owners, pdhs, afters []string
 	var befores []*string // nil is NULL
 	for _, change := range changes {
@@ -86,12 +107,12 @@ func (s *Store) write(ctx context.Context, changes []imagemigrate.Planned) ([]er
 			return nil
 		})
 	}
-	if err != nil && (ctx.Err() != nil || !isBusy(err)) {
+	if err != nil {
 		return nil, dbFault("change", "collections", err)
 	}
 	refusals := make([]error, len(changes))
 	for i, change := range changes {
-		if err != nil || !done[change.Collection] {
+		if !done[change.Collection] {
 			refusals[i] = imagemigrate.ErrChanged
 		}
 	}
