@@ -5,13 +5,24 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+)
+
+const (
+	// hookTime is how long the site's hook may take: the container waits for it
+	// with its final state.
+	hookTime = time.Minute
+	// hookGrace is how long a hook that is told to end may take for that.
+	hookGrace = time.Second
 )
 
 // broken is the file by which -list tells a dispatcher to give the node up.
@@ -23,7 +34,10 @@ func (d lockDir) broken() string {
 // crunch-run, run the site's hook, or tell the dispatcher. It is nil where ordinary
 // containers do not run by that engine, which a wrong engine.host or a build on a
 // node that has none must not take out of service.
-func (d lockDir) brokenFunc(cmd command, site builtin.Site, stderr io.Writer) func(error) {
+//
+// "No space left on device" is no such end, though it is to stock crunch-run: the steps
+// of one recipe could put one node after the other out of service.
+func (d lockDir) brokenFunc(ctx context.Context, cmd command, site builtin.Site, stderr io.Writer) func(error) {
 	if cmd.engine != "docker" || site.Engine.Host != builtin.DefaultEngine {
 		return nil
 	}
@@ -32,12 +46,25 @@ func (d lockDir) brokenFunc(cmd command, site builtin.Site, stderr io.Writer) fu
 		if cmd.brokenHook == "" {
 			err = os.WriteFile(d.broken(), nil, 0700)
 		} else {
-			hook := exec.Command(cmd.brokenHook)
-			hook.Stdout, hook.Stderr = stderr, stderr
-			err = hook.Run()
+			err = runHook(ctx, cmd.brokenHook, stderr)
 		}
 		if err != nil {
 			fmt.Fprintf(stderr, "nobody could be told: %v\n", err)
 		}
 	}
+}
+
+// runHook runs the site's hook, which has to end with this process when ctx does.
+func runHook(ctx context.Context, program string, stderr io.Writer) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, hookTime, fmt.Errorf("not done within %v", hookTime))
+	defer cancel()
+	hook := exec.CommandContext(ctx, program)
+	hook.Stdout, hook.Stderr = stderr, stderr
+	hook.Cancel = func() error { return hook.Process.Signal(syscall.SIGTERM) }
+	hook.WaitDelay = hookGrace
+	err := hook.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s: %w", program, context.Cause(ctx))
+	}
+	return err
 }

@@ -6,9 +6,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"gopkg.in/check.v1"
@@ -20,15 +22,16 @@ var errGone = errors.New("the engine is gone")
 func (s *locksSuite) TestWhoseEngineIsGone(c *check.C) {
 	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
 	other := builtin.Site{Engine: builtin.SiteEngine{Host: "unix:///run/other.sock"}}
-	c.Check(s.dir.brokenFunc(command{engine: "singularity"}, usual, nil), check.IsNil)
-	c.Check(s.dir.brokenFunc(command{engine: "docker"}, other, nil), check.IsNil)
-	c.Check(s.dir.brokenFunc(command{engine: "docker"}, usual, nil), check.NotNil)
+	ctx := context.Background()
+	c.Check(s.dir.brokenFunc(ctx, command{engine: "singularity"}, usual, nil), check.IsNil)
+	c.Check(s.dir.brokenFunc(ctx, command{engine: "docker"}, other, nil), check.IsNil)
+	c.Check(s.dir.brokenFunc(ctx, command{engine: "docker"}, usual, nil), check.NotNil)
 }
 
 func (s *locksSuite) TestDispatcherIsToldOfABrokenNode(c *check.C) {
 	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
 	var stderr bytes.Buffer
-	s.dir.brokenFunc(command{engine: "docker"}, usual, &stderr)(errGone)
+	s.dir.brokenFunc(context.Background(), command{engine: "docker"}, usual, &stderr)(errGone)
 	c.Check(stderr.String(), check.Equals, "this node is broken: the engine is gone\n")
 	out, _ := s.list(c)
 	c.Check(out, check.Equals, "broken\n")
@@ -39,12 +42,27 @@ func (s *locksSuite) TestBrokenNodeHook(c *check.C) {
 	hook := filepath.Join(c.MkDir(), "hook")
 	c.Assert(os.WriteFile(hook, []byte("#!/bin/sh\necho drained\n"), 0700), check.IsNil)
 	var stderr bytes.Buffer
-	s.dir.brokenFunc(command{engine: "docker", brokenHook: hook}, usual, &stderr)(errGone)
+	s.dir.brokenFunc(context.Background(), command{engine: "docker", brokenHook: hook}, usual, &stderr)(errGone)
 	c.Check(stderr.String(), check.Equals, "this node is broken: the engine is gone\ndrained\n")
 	out, _ := s.list(c)
 	c.Check(out, check.Equals, "") // the hook has done what is to be done
 
 	stderr.Reset()
-	s.dir.brokenFunc(command{engine: "docker", brokenHook: hook + "-none"}, usual, &stderr)(errGone)
+	s.dir.brokenFunc(context.Background(), command{engine: "docker", brokenHook: hook + "-none"}, usual, &stderr)(errGone)
 	c.Check(stderr.String(), check.Matches, `(?s).*nobody could be told: .*hook-none: no such file or directory\n`)
+}
+
+// A hook that hangs, and what it has started, keep no container from its end.
+func (s *locksSuite) TestHookThatHangs(c *check.C) {
+	for title, script := range map[string]string{
+		"it ends when told":      "#!/bin/sh\nsleep 300\n",
+		"it does not, and hangs": "#!/bin/sh\ntrap '' TERM\nsleep 300\n",
+	} {
+		hook := filepath.Join(c.MkDir(), "hook")
+		c.Assert(os.WriteFile(hook, []byte(script), 0700), check.IsNil)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 100*time.Millisecond, errors.New("caught signal: terminated"))
+		var stderr bytes.Buffer
+		c.Check(runHook(ctx, hook, &stderr), check.ErrorMatches, hook+`: caught signal: terminated`, check.Commentf(title))
+		cancel()
+	}
 }

@@ -123,11 +123,9 @@ func bundleable(self, program *os.File) (needed *io.SectionReader, version strin
 	version, err = stock{path: program.Name()}.version(ctx)
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does: %w", err)
-	case strings.Contains(version, builtinWords):
-		return nil, "", errors.New("it is a crunch-run with builtin commands itself; name Arvados's own, such as " + stockPackage)
+		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does: %w; name that one, such as %s", err, stockPackage)
 	case !strings.HasPrefix(version, stockName+" "):
-		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does, but %.100q", version)
+		return nil, "", fmt.Errorf("it does not answer as Arvados's crunch-run does, but %.100q; name that one, such as %s", version, stockPackage)
 	}
 	var size uint64
 	for _, part := range theirs.Progs {

@@ -28,6 +28,7 @@ type command struct {
 	stdinPrices bool
 	engine      string   // what runs ordinary containers: docker or singularity
 	brokenHook  string   // program to be run when the node is broken, or ""
+	caCerts     string   // file of the certificates to be trusted, "" for the usual ones
 	site        string   // path of the site file
 	check       bool     // say what this node would do
 	bundle      string   // path of the stock crunch-run for a bundle
@@ -49,11 +50,7 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 		args = args[1:]
 	}
 	flags := flag.NewFlagSet(prog, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Usage: %s [options] container-uuid\nRuns containers for %q, and hands all others to the site's stock crunch-run.\n", prog, builtin.Names())
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // a mistake needs one line, not all of the flags
 	flags.BoolVar(&cmd.detach, "detach", false, "start in the background")
 	flags.BoolVar(&cmd.list, "list", false, "list UUIDs of running containers (and notify their processes)")
 	flags.IntVar(&cmd.kill, "kill", -1, "send `signal` to the process of the given container")
@@ -63,29 +60,27 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 	flags.BoolVar(&cmd.stdinPrices, "stdin-prices", false, "with -list, read instance prices as JSON from stdin")
 	flags.StringVar(&cmd.engine, "runtime-engine", "docker", "what runs ordinary containers: `docker` or singularity")
 	flags.StringVar(&cmd.brokenHook, "broken-node-hook", "", "`program` to run when the node is broken, instead of telling -list")
+	flags.StringVar(&cmd.caCerts, "ca-certs", "", "`file` of the certificates to be trusted")
 	flags.BoolVar(&cmd.check, "check-builtin", false, "print what this node would do with containers, and exit")
 	flags.StringVar(&cmd.bundle, "bundle", "", "write one `program` that carries the given stock crunch-run (-o), and exit")
 	flags.StringVar(&cmd.output, "o", "", "`file` for -bundle to write")
 	stockOnly(flags)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(stderr, "Usage: %s [options] container-uuid\nRuns containers for %q, and hands all others to the site's stock crunch-run.\n", prog, builtin.Names())
+		flags.SetOutput(stderr)
+		flags.PrintDefaults()
 		cmd.help = true
 		return cmd, nil
 	} else if err != nil {
+		fmt.Fprintf(stderr, "error parsing command line arguments: %v (try -help)\n", err)
 		return cmd, err
 	}
+	cmd.uuid = flags.Arg(0)
 	switch {
-	case cmd.version:
+	case cmd.version, cmd.list: // whatever follows
 	case (cmd.check || cmd.bundle != "") && flags.NArg() == 0:
-	case cmd.list && flags.NArg() == 0:
-	case !cmd.list && flags.NArg() == 1:
-		cmd.uuid = flags.Arg(0)
-	default:
-		err := fmt.Errorf("usage: %s [options] container-uuid", prog)
-		fmt.Fprintln(stderr, err)
-		return cmd, err
-	}
-	if cmd.uuid != "" && (len(cmd.uuid) != 27 || strings.Contains(cmd.uuid, "/")) {
-		err := fmt.Errorf("usage: %s [options] UUID: %q is no container UUID", prog, cmd.uuid)
+	case flags.NArg() != 1:
+		err := errors.New("missing required argument: container-uuid (try -help)")
 		fmt.Fprintln(stderr, err)
 		return cmd, err
 	}
@@ -100,7 +95,7 @@ func parseFlags(prog string, args []string, stderr io.Writer) (command, error) {
 
 // stockOnly declares the flags that mean something to stock crunch-run only.
 func stockOnly(flags *flag.FlagSet) {
-	for _, name := range []string{"config", "ca-certs", "cgroup-parent-subsystem", "cgroup-root", "cgroup-parent",
+	for _, name := range []string{"config", "cgroup-parent-subsystem", "cgroup-root", "cgroup-parent",
 		"container-enable-networking", "container-network-mode", "memprofile"} {
 		flags.String(name, "", "handed to stock crunch-run")
 	}
@@ -114,12 +109,12 @@ func stockOnly(flags *flag.FlagSet) {
 func withoutSiteFlag(args []string) []string {
 	var kept []string
 	for i := 0; i < len(args); i++ {
-		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
-		switch {
-		case name == siteFlag:
-			i++ // and its value
-		case !strings.HasPrefix(name, siteFlag+"="):
+		name, isFlag := strings.CutPrefix(args[i], "-")
+		name, _, hasValue := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		if !isFlag || name != siteFlag {
 			kept = append(kept, args[i])
+		} else if !hasValue {
+			i++ // its value is the next one
 		}
 	}
 	return kept

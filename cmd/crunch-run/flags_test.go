@@ -55,22 +55,49 @@ func (*flagsSuite) TestStockNeverSeesOurFlag(c *check.C) {
 	}
 }
 
-func (*flagsSuite) TestUsageErrors(c *check.C) {
+// What stands where our flag would, and what looks like it, is somebody else's.
+func (*flagsSuite) TestWordsLikeOurFlag(c *check.C) {
 	for _, args := range [][]string{
-		{}, {"a", "b"}, {"--bogus", uuid}, {"--list", uuid}, {"short"}, {"../../../etc/xxxxxxxxxxxxxxx"}, {"--kill", "TERM", uuid},
+		{"-broken-node-hook", "builtin-config", uuid},
+		{"-broken-node-hook", "builtin-config=/x", "-sleep=1s", uuid},
+		{"-memprofile=builtin-config", uuid},
+	} {
+		cmd, err := parseFlags("crunch-run", args, io.Discard)
+		c.Assert(err, check.IsNil)
+		c.Check(cmd.stockArgs, check.DeepEquals, args)
+		c.Check(cmd.site, check.Equals, builtin.DefaultSiteFile)
+	}
+}
+
+// In Arvados's own words, which take one line.
+func (*flagsSuite) TestUsageErrors(c *check.C) {
+	for _, trial := range []struct {
+		args []string
+		code int
+		want string // regular expression
+	}{
+		{nil, 2, `missing required argument: container-uuid \(try -help\)\n`},
+		{[]string{"a", "b"}, 2, `missing required argument: container-uuid \(try -help\)\n`},
+		{[]string{"-check-builtin", uuid, uuid}, 2, `missing required argument: .*\n`},
+		{[]string{"--bogus", uuid}, 2, `error parsing command line arguments: flag provided but not defined: -bogus \(try -help\)\n`},
+		{[]string{"--kill", "TERM", uuid}, 2, `error parsing command line arguments: invalid value "TERM" for flag -kill: .* \(try -help\)\n`},
+		{[]string{"short"}, 1, `usage: crunch-run \[options\] UUID\n`},
+		{[]string{"--kill", "15", "short"}, 0, ``}, // there is no such container
+		{[]string{"--kill", "15", "../../../etc/xxxxxxxxxxxxxxx"}, 1, `"\.\./.*" is no container UUID\n`},
+		{[]string{"--list", uuid}, 0, ``},
 	} {
 		var stderr bytes.Buffer
-		c.Check(run("crunch-run", args, strings.NewReader(""), io.Discard, &stderr), check.Equals, 2, check.Commentf("%q", args))
-		c.Check(stderr.String(), check.Not(check.Equals), "")
+		c.Check(run("crunch-run", trial.args, strings.NewReader(""), io.Discard, &stderr), check.Equals, trial.code, check.Commentf("%q", trial.args))
+		c.Check(stderr.String(), check.Matches, trial.want, check.Commentf("%q", trial.args))
 	}
 }
 
 func (*flagsSuite) TestHelpAndVersion(c *check.C) {
 	var stdout, stderr bytes.Buffer
 	c.Check(run("crunch-run", []string{"-help"}, nil, &stdout, &stderr), check.Equals, 0)
-	c.Check(stderr.String(), check.Matches, `(?s).*-stdin-config.*`)
+	c.Check(stderr.String(), check.Matches, `(?s)Usage: crunch-run \[options\] container-uuid\n.*-stdin-config.*\nall else: .*\n`)
 	c.Check(run("crunch-run", []string{"-version"}, nil, &stdout, &stderr), check.Equals, 0)
-	c.Check(stdout.String(), check.Matches, `crunch-run with builtin commands \["docker build" "docker pull"\] \(go.*\)\nall else: .*\n`)
+	c.Check(stdout.String(), check.Matches, `crunch-run \S+ \(go.*\) with builtin commands \["docker build" "docker pull"\]\nall else: .*\n`)
 }
 
 func (*flagsSuite) TestWhatIsBuiltin(c *check.C) {

@@ -5,6 +5,9 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -14,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/imagesource/engine"
 	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"git.arvados.org/arvados.git/services/localcluster"
@@ -32,9 +37,10 @@ func init() {
 // image that has a shell in Keep.
 type interopSuite struct {
 	*node
-	stock  string // genuine crunch-run
-	bundle string // this program with it inside
-	image  string // portable data hash
+	stock   string // genuine crunch-run
+	bundle  string // this program with it inside
+	image   string // portable data hash
+	imageID string // as the engine calls it
 }
 
 func (s *interopSuite) SetUpSuite(c *check.C) {
@@ -45,11 +51,25 @@ func (s *interopSuite) SetUpSuite(c *check.C) {
 	// The genuine one starts itself by systemd-cat where there is one, which
 	// fails where there is no journal.
 	c.Assert(os.WriteFile(filepath.Join(s.dir, "systemd-cat"), []byte("#!/bin/sh\nshift\nexec \"$@\" 2>>"+s.dir+"/journal\n"), 0700), check.IsNil)
+	// Images are named as the engine here will call them.
+	eng, err := engine.New(builtin.DefaultEngine)
+	c.Assert(err, check.IsNil)
+	defer eng.Close()
+	info, err := eng.Ping(context.Background())
+	c.Assert(err, check.IsNil)
+	c.Logf("Docker Engine %s, API %s, image store %s", info.Version, info.APIVersion, info.Store)
+	site, err := os.ReadFile(s.site)
+	c.Assert(err, check.IsNil)
+	c.Assert(os.WriteFile(s.site, append(site, "image_id: "+calledBy(info.Store).String()+"\n"...), 0600), check.IsNil)
 	s.call(c, 0, nil, s.front, "-bundle", genuine, "-o", s.bundle)
 	pull := s.submit(c, attrs{"command": []string{"docker", "pull", s.pushShell(c)}})
 	s.start(c, s.front, pull)
 	s.image = s.wait(c, pull).Output
-	c.Assert(s.image, check.Not(check.Equals), "")
+	files, err := s.readAll(s.image)
+	c.Assert(err, check.IsNil)
+	for name := range files {
+		s.imageID = strings.TrimSuffix(name, ".tar")
+	}
 }
 
 func (s *interopSuite) TearDownSuite(c *check.C) {
@@ -161,7 +181,8 @@ name() { echo crunch-run-$P$1.lock; }
 hold() { flock --no-fork $(name $1) sleep 60 & held="$held $!"; }
 true & gone=$!
 wait
-# left over; stale: its child has the lock; running; starting; no JSON; another's; none's
+# left over; stale: its child has the lock; running; starting; no JSON; another's; none's;
+# and what is no file
 echo "{\"UUID\":\"${P}1\",\"PID\":$$}" >$(name 1)
 echo "{\"UUID\":\"${P}2\",\"PID\":$gone}" >$(name 2); hold 2
 (trap '' USR2; exec sleep 60) & alive=$!
@@ -170,6 +191,8 @@ echo "{\"UUID\":\"${P}3\",\"PID\":$alive}" >$(name 3); hold 3
 echo nonsense >$(name 5); hold 5
 echo "{\"UUID\":\"other\",\"PID\":$gone}" >$(name 6)
 echo "{\"UUID\":\"${P}7\",\"PID\":0}" >$(name 7); hold 7
+mkfifo $(name 9)
+mkdir $(name A)
 : >crunch-run-broken
 : >crunch-run-all.lock
 sleep 0.5
@@ -180,9 +203,8 @@ done
 $PROGRAM --list 2>errors
 echo "list: $?"
 ls
-# Words differ: stock ends no line after bogus procinfo, says "decode", and not
-# who speaks.
-sed "s|^$PROGRAM: ||; s/decode //; s/PID:$gone/PID:gone/; s/pid $gone/pid gone/; s/}/}\n/" errors 2 5 6 7 8 | grep . | sort
+# Stock ends no line after bogus procinfo.
+sed "s/PID:$gone/PID:gone/; s/pid $gone/pid gone/; s/}/}\n/" errors 2 5 6 7 8 | grep . | sort
 kill $held $alive
 `
 
@@ -197,6 +219,22 @@ func (s *interopSuite) TestOddLocks(c *check.C) {
 		told = append(told, string(out))
 	}
 	c.Check(told[1], check.Equals, told[0])
+}
+
+// A mistake on the command line has the same exit code and words.
+func (s *interopSuite) TestUsageErrors(c *check.C) {
+	for _, args := range [][]string{
+		nil, {"a", "b"}, {"--bogus", uuid}, {"--kill", "TERM", uuid}, {"short"}, {"--kill", "15", "short"}, {"--list", uuid},
+	} {
+		var told []string
+		for _, program := range []string{s.stock, s.front} {
+			cmd := exec.Command(program, args...)
+			out, _ := cmd.CombinedOutput() // the exit code says it
+			told = append(told, fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), bytes.ReplaceAll(out, []byte(program), []byte("PROGRAM"))))
+		}
+		c.Logf("%q: %s", args, told[0])
+		c.Check(told[1], check.Equals, told[0], check.Commentf("%q", args))
+	}
 }
 
 // logTail applies what arvados-cwl-runner does with the log of a step that failed.
@@ -214,15 +252,19 @@ func (s *interopSuite) TestReadersOfLogs(c *check.C) {
 
 	client := exec.Command(filepath.Join(filepath.Dir(os.Getenv("STOCK_CRUNCH_RUN")), "arvados-client"), "logs", "-f", "-poll", "100ms", cr.UUID)
 	client.Env = env
-	_, err := os.Stat(client.Path)
+	_, noClient := os.Stat(client.Path)
 	followed := make(chan string, 1)
-	go func() {
-		out, _ := client.CombinedOutput()
-		followed <- string(out)
-	}()
+	if noClient == nil {
+		go func() {
+			out, _ := client.CombinedOutput()
+			followed <- string(out)
+		}()
+	} else {
+		c.Logf("arvados-client logs -f is left out: %v", noClient)
+	}
 	s.start(c, s.front, cr)
 	ctr := s.wait(c, cr)
-	if err == nil {
+	if noClient == nil {
 		out := <-followed
 		c.Logf("arvados-client logs -f:\n%s", out)
 		c.Check(out, check.Matches, `(?s).*crunch-run.txt +\S+Z Complete\n.*`)

@@ -26,8 +26,12 @@ type lockDir string
 // procInfo is the content of a lock file: one line of JSON.
 type procInfo struct {
 	UUID string
-	PID  int
+	PID  int32 // kill(2) takes no more: in a greater number it may see -1, which is everybody
 }
+
+// bogus reports whether p names no process of one container. Anybody on the node
+// may leave a file among the locks.
+func (p procInfo) bogus() bool { return p.UUID == "" || p.PID <= 0 }
 
 const (
 	lockPrefix = "crunch-run-"
@@ -36,6 +40,10 @@ const (
 	// holds its lock.
 	inheritedLock = 3
 )
+
+// killGrace is how long a killed process may take before kill reports that it
+// still lives; the dispatcher then asks again.
+const killGrace = time.Second
 
 func (d lockDir) path(name string) string {
 	return filepath.Join(string(d), lockPrefix+name+lockSuffix)
@@ -93,7 +101,7 @@ func (d lockDir) detach(cmd command, stdin io.Reader, stdout io.Writer) error {
 	if err = errors.Join(err, input.Close()); err != nil {
 		return fmt.Errorf("hand stdin to process %d: %w", child.Process.Pid, err)
 	}
-	line, err := json.Marshal(procInfo{UUID: cmd.uuid, PID: child.Process.Pid})
+	line, err := json.Marshal(procInfo{UUID: cmd.uuid, PID: int32(child.Process.Pid)})
 	if err != nil {
 		return err
 	}
@@ -122,12 +130,12 @@ func (d lockDir) kill(uuid string, sig syscall.Signal, stderr io.Writer) error {
 	defer f.Close()
 	var proc procInfo
 	if err := json.NewDecoder(f).Decode(&proc); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("decode %s: %w", path, err)
 	}
-	if proc.UUID != uuid || proc.PID == 0 {
+	if proc.bogus() || proc.UUID != uuid {
 		return fmt.Errorf("%s: bogus procinfo: %+v", path, proc)
 	}
-	process, err := os.FindProcess(proc.PID)
+	process, err := os.FindProcess(int(proc.PID))
 	if err != nil {
 		return err
 	}
@@ -162,10 +170,13 @@ func (d lockDir) savePrices(cmd command, stdin io.Reader) error {
 		return nil
 	}
 	next := fmt.Sprintf("%s~%d", d.prices(), os.Getpid())
-	if err := os.WriteFile(next, text, 0777); err != nil {
-		return err
+	if err = os.WriteFile(next, text, 0777); err == nil {
+		err = os.Rename(next, d.prices())
 	}
-	return os.Rename(next, d.prices())
+	if err != nil {
+		os.Remove(next)
+	}
+	return err
 }
 
 // comesFromProgram reports whether stdin is a pipe or a file, rather than
@@ -189,11 +200,12 @@ func (d lockDir) list(stdout, stderr io.Writer) error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == filepath.Base(d.broken()) {
+		info, err := entry.Info()
+		switch {
+		case err != nil || info.IsDir(): // gone meanwhile, or no lock
+		case name == filepath.Base(d.broken()):
 			fmt.Fprintln(stdout, "broken")
-			continue
-		}
-		if strings.HasPrefix(name, lockPrefix) && strings.HasSuffix(name, lockSuffix) {
+		case strings.HasPrefix(name, lockPrefix) && strings.HasSuffix(name, lockSuffix):
 			if err := d.probe(filepath.Join(string(d), name), stdout, stderr); err != nil {
 				return err
 			}
@@ -212,9 +224,9 @@ func (d lockDir) probe(path string, stdout, stderr io.Writer) error {
 	var proc procInfo
 	if err := json.NewDecoder(f).Decode(&proc); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", path, err)
-	} else if proc.UUID == "" || proc.PID == 0 {
+	} else if proc.bogus() {
 		fmt.Fprintf(stderr, "%s: bogus procinfo: %+v\n", path, proc)
-	} else if syscall.Kill(proc.PID, syscall.SIGUSR2) != nil {
+	} else if syscall.Kill(int(proc.PID), syscall.SIGUSR2) != nil {
 		fmt.Fprintln(stdout, proc.UUID, "stale")
 	} else {
 		fmt.Fprintln(stdout, proc.UUID)
@@ -225,7 +237,8 @@ func (d lockDir) probe(path string, stdout, stderr io.Writer) error {
 // sweep opens a lock file that somebody holds, and removes one that nobody does;
 // nil means that there is nothing to report.
 func (d lockDir) sweep(path string, stderr io.Writer) (*os.File, error) {
-	f, err := os.Open(path)
+	// A FIFO is not waited for; it counts as an empty file.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil // gone meanwhile, or another user's
 	}

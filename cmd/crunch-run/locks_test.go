@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"gopkg.in/check.v1"
 )
@@ -74,12 +75,12 @@ func (s *locksSuite) detached(c *check.C, stdin string) childReport {
 	c.Assert(err, check.IsNil)
 	c.Check(string(lock), check.Equals, out.String())
 	c.Check(out.String(), check.Equals, fmt.Sprintf("{\"UUID\":%q,\"PID\":%d}\n", uuid, proc.PID))
-	for {
+	for ; ; time.Sleep(10 * time.Millisecond) {
 		buf, _ := os.ReadFile(s.report)
 		if bytes.HasSuffix(buf, []byte("\n")) {
 			var report childReport
 			c.Assert(json.Unmarshal(buf, &report), check.IsNil)
-			c.Check(report.PID, check.Equals, proc.PID)
+			c.Check(report.PID, check.Equals, int(proc.PID))
 			return report
 		}
 	}
@@ -117,10 +118,10 @@ func (s *locksSuite) TestDetachListKill(c *check.C) {
 }
 
 func (s *locksSuite) TestListOddFiles(c *check.C) {
+	path := func(name string) string { return filepath.Join(string(s.dir), name) }
 	hold := func(name, content string) {
-		path := filepath.Join(string(s.dir), name)
-		c.Assert(os.WriteFile(path, []byte(content), 0700), check.IsNil)
-		f, err := os.Open(path)
+		c.Assert(os.WriteFile(path(name), []byte(content), 0700), check.IsNil)
+		f, err := os.Open(path(name))
 		c.Assert(err, check.IsNil)
 		c.Assert(syscall.Flock(int(f.Fd()), syscall.LOCK_EX), check.IsNil)
 	}
@@ -132,17 +133,27 @@ func (s *locksSuite) TestListOddFiles(c *check.C) {
 	hold("crunch-run-d.lock", ``)
 	hold("crunch-run-e.txt", `{"UUID":"e","PID":1}`)
 	hold("other-f.lock", `{"UUID":"f","PID":1}`)
+	// Anybody may write there. A number below zero, or one that is such to the
+	// system, would mean all processes of a group, or all of the node. Here it
+	// is a group that does not exist.
+	hold("crunch-run-g.lock", fmt.Sprintf(`{"UUID":"g","PID":-%d}`, gone.Process.Pid))
+	hold("crunch-run-h.lock", fmt.Sprintf(`{"UUID":"h","PID":%d}`, 1<<32-gone.Process.Pid))
+	c.Assert(syscall.Mkfifo(path("crunch-run-i.lock"), 0700), check.IsNil)
+	c.Assert(os.Mkdir(path("crunch-run-j.lock"), 0700), check.IsNil)
+	c.Assert(syscall.Mkfifo(path("fifo"), 0700), check.IsNil)
+	c.Assert(os.Symlink("fifo", path("crunch-run-k.lock")), check.IsNil)
 	hold("crunch-run-broken", ``)
 	out, errs := s.list(c)
 	c.Check(out, check.Equals, "a stale\nbroken\n")
-	c.Check(errs, check.Matches, `.*crunch-run-b.lock: bogus procinfo: {UUID: PID:1}\n.*crunch-run-c.lock: invalid character.*\n`)
+	c.Check(errs, check.Matches, `.*crunch-run-b.lock: bogus procinfo: {UUID: PID:1}\n.*crunch-run-c.lock: invalid character.*\n.*crunch-run-g.lock: bogus procinfo: {UUID:g PID:-\d+}\n.*crunch-run-h.lock: .*cannot unmarshal number.*\n`)
 	entries, err := os.ReadDir(string(s.dir))
 	c.Assert(err, check.IsNil)
-	c.Check(entries, check.HasLen, 8) // nothing that is held, or not ours, was removed; and there is the folder's lock
+	c.Check(entries, check.HasLen, 14) // nothing that is held, or not ours, was removed; and there is the folder's lock
 }
 
 func (s *locksSuite) TestKillRefusesOddFiles(c *check.C) {
-	for _, content := range []string{`{"UUID":"other","PID":1}`, `{"UUID":"` + uuid + `","PID":0}`, `nonsense`} {
+	for _, content := range []string{`{"UUID":"other","PID":1}`, `nonsense`,
+		`{"UUID":"` + uuid + `","PID":0}`, `{"UUID":"` + uuid + `","PID":-1}`, `{"UUID":"` + uuid + `","PID":4294967295}`} {
 		c.Assert(os.WriteFile(s.dir.path(uuid), []byte(content), 0700), check.IsNil)
 		c.Check(s.dir.kill(uuid, 0, io.Discard), check.NotNil)
 	}

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,10 +32,24 @@ import (
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
+const (
+	// decisionTime is how long the API server may take to say what a container
+	// is. Stock crunch-run could not begin without it either.
+	decisionTime = time.Minute
+	// labelTime is how long reading the config of an image may take.
+	labelTime = time.Minute
+	// apiTime is how long a request to the API server is tried, as by stock
+	// crunch-run: what was made is not to be lost with its final state.
+	apiTime = 10 * time.Minute
+	// memoryBase is what the process needs beside blocks, in bytes.
+	memoryBase = 96 << 20
+)
+
 func main() {
-	// Dispatchers ask whether a process lives by SIGUSR2, which by default
-	// kills. "Ignored" survives the hand-over by exec.
-	signal.Ignore(syscall.SIGUSR2)
+	// Dispatchers ask whether a process lives by SIGUSR2, and SIGUSR1 is for
+	// its logs to be saved; by default either kills. "Ignored" survives the
+	// hand-over by exec.
+	signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2)
 	os.Exit(run(os.Args[0], os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -45,28 +61,34 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 	locks := lockDir("/var/lock")
 	switch {
 	case cmd.help:
+		printStock(cmd.site, stderr) // below what parseFlags has said
 		return 0
 	case cmd.version:
-		printVersion(prog, cmd.site, stdout)
+		fmt.Fprintf(stdout, "%s %s (%s) %s %q\n", prog, version(), runtime.Version(), builtinWords, builtin.Names())
+		printStock(cmd.site, stdout)
 		return 0
 	case cmd.bundle != "":
 		err = makeBundle(cmd.bundle, cmd.output, stdout)
 	case cmd.check:
 		err = nodeCheck(cmd.site, stdout)
+	case strings.Contains(cmd.uuid, "/"):
+		err = fmt.Errorf("%q is no container UUID", cmd.uuid) // nor the name of a lock file
 	case cmd.detach:
 		err = locks.detach(cmd, stdin, stdout)
 	case cmd.kill >= 0:
 		err = locks.kill(cmd.uuid, syscall.Signal(cmd.kill), stderr)
 	case cmd.list:
 		if err := locks.savePrices(cmd, stdin); err != nil {
-			fmt.Fprintf(stderr, "%s: %v\n", prog, err) // what runs is listed nevertheless
+			fmt.Fprintln(stderr, err) // what runs is listed nevertheless
 		}
 		err = locks.list(stdout, stderr)
+	case len(cmd.uuid) != 27:
+		err = fmt.Errorf("usage: %s [options] UUID", prog)
 	default:
 		err = runContainer(cmd, locks, stdin, stderr)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", prog, err)
+		fmt.Fprintln(stderr, err)
 		return 1
 	}
 	return 0
@@ -75,12 +97,19 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 // builtinWords tell this program's -version from a stock one's.
 const builtinWords = "with builtin commands"
 
-// printVersion says what this is, and what stands behind it.
-func printVersion(prog, siteFile string, stdout io.Writer) {
-	fmt.Fprintf(stdout, "%s %s %q (%s)\n", prog, builtinWords, builtin.Names(), runtime.Version())
+// version is that of the module, as far as the program was built to know it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// printStock says what stands behind this program.
+func printStock(siteFile string, w io.Writer) {
 	ctx, cancel := context.WithTimeout(context.Background(), versionTime)
 	defer cancel()
-	say := func(_, format string, args ...interface{}) { fmt.Fprintf(stdout, "all else: "+format+"\n", args...) }
+	say := func(_, format string, args ...interface{}) { fmt.Fprintf(w, "all else: "+format+"\n", args...) }
 	site, err := builtin.LoadSite(siteFile)
 	if err == nil {
 		err = checkStock(ctx, site, say)
@@ -102,18 +131,22 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 	if siteErr != nil {
 		fmt.Fprintf(stderr, "ordinary containers only, until this is mended: %v\n", siteErr)
 	}
-	stock, err := findStock(site)
-	if err != nil {
-		return err
-	}
+	// Before anything can fail: whoever writes it waits until it is read, and
+	// would take an early end for trouble of its own.
 	var input []byte
 	if cmd.stdinConfig {
+		var err error
 		if input, err = io.ReadAll(stdin); err != nil {
 			return fmt.Errorf("read stdin: %w", err)
 		}
 	}
+	stock, err := findStock(site)
+	if err != nil {
+		return err
+	}
+	stock.prefetch()
 	var config configData
-	if cmd.stdinConfig && json.Unmarshal(input, &config) != nil {
+	if cmd.stdinConfig && json.NewDecoder(bytes.NewReader(input)).Decode(&config) != nil {
 		return stock.exec(cmd.stockArgs, input) // stock says what is wrong
 	}
 	// As stock crunch-run does: certificates and Keep services are found by
@@ -121,12 +154,19 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 	for key, value := range config.Env {
 		os.Setenv(key, value)
 	}
+	if cmd.caCerts != "" {
+		os.Setenv("SSL_CERT_FILE", cmd.caCerts)
+	}
 	client := arvados.NewClientFromEnv()
+	client.Timeout = apiTime
 	ctx, stop := stoppable(context.Background())
 	defer stop()
 	ctr, err := ask(ctx, client, cmd.uuid)
 	if _, _, ok := builtin.Find(ctr.Command); siteErr != nil && (ok || isReserved(ctr)) {
 		return siteErr
+	}
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintf(stderr, "what container %s is cannot be seen, so that stock crunch-run gets it: %v\n", cmd.uuid, err)
 	}
 	if err != nil || !isBuiltin(ctx, client, site, ctr, stderr) {
 		stop() // a signal from here on ends this process at once
@@ -135,12 +175,13 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 		}
 		return stock.exec(cmd.stockArgs, input)
 	}
+	stock.drop()
 	closeLockOnExec()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		// What was read before is garbage by the time that blocks are written.
 		debug.SetMemoryLimit(memoryBase + int64(dockerimage.BlocksInFlight())*keepfile.BlockSize)
 	}
-	// From here on SIGUSR2 is no longer ignored, but heard.
+	// From here on these two are no longer ignored, but heard.
 	saveLogs, tellCost := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(saveLogs, syscall.SIGUSR1)
 	signal.Notify(tellCost, syscall.SIGUSR2)
@@ -148,18 +189,14 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 		UUID:         cmd.uuid,
 		Dispatcher:   client,
 		InstanceType: os.Getenv("InstanceType"),
-		Broken:       locks.brokenFunc(cmd, site, stderr),
+		Broken:       locks.brokenFunc(ctx, cmd, site, stderr),
 		PricesFile:   locks.prices(),
 		SaveLogs:     saveLogs,
 		TellCost:     tellCost,
-		Site:         site,
+		Links:        site.Links,
 		Stderr:       stderr,
 	}, builtinrun.Builtin{Site: site})
 }
-
-// decisionTime is how long the API server may take to say what a container is.
-// After that the stock program has to come to terms with it.
-const decisionTime = 10 * time.Second
 
 // ask is what the decision needs to know of a container.
 func ask(ctx context.Context, client *arvados.Client, uuid string) (ctr arvados.Container, err error) {
@@ -169,12 +206,6 @@ func ask(ctx context.Context, client *arvados.Client, uuid string) (ctr arvados.
 		"select": []string{"uuid", "container_image", "command"},
 	})
 }
-
-// memoryBase is what the process needs beside blocks, in bytes.
-const memoryBase = 96 << 20
-
-// labelTime is how long reading the config of an image may take.
-const labelTime = time.Minute
 
 // isBuiltin decides by image and command. A container whose image is one of the
 // two reserved names is ours in any case: no stock program could run it. Whether
@@ -219,7 +250,3 @@ func stoppable(ctx context.Context) (_ context.Context, stop func()) {
 		<-done
 	})
 }
-
-// killGrace is how long a killed process may take before kill reports that it
-// still lives; the dispatcher then asks again.
-const killGrace = time.Second

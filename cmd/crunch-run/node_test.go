@@ -36,7 +36,6 @@ type node struct {
 	front      string // this program
 	site       string // file
 	registry   *registrytest.Server
-	imageID    string // of the image that pushShell made
 }
 
 type attrs = map[string]interface{}
@@ -55,13 +54,13 @@ func newNode(c *check.C) *node {
 	return n
 }
 
-func (s *node) close(c *check.C) {
-	s.registry.Close()
-	c.Check(s.Stop(), check.IsNil)
+func (n *node) close(c *check.C) {
+	n.registry.Close()
+	c.Check(n.Stop(), check.IsNil)
 }
 
 // pushShell puts an image with a shell into the registry, and returns its name.
-func (s *node) pushShell(c *check.C) string {
+func (n *node) pushShell(c *check.C) string {
 	program, err := os.ReadFile("/bin/busybox")
 	c.Assert(err, check.IsNil)
 	var layer bytes.Buffer
@@ -72,23 +71,23 @@ func (s *node) pushShell(c *check.C) string {
 		c.Assert(w.WriteHeader(&tar.Header{Name: "bin/" + link, Typeflag: tar.TypeSymlink, Linkname: "busybox"}), check.IsNil)
 	}
 	c.Assert(w.Close(), check.IsNil)
-	digest := s.registry.PutBlob(layer.Bytes())
+	digest := n.registry.PutBlob(layer.Bytes())
 	config, err := json.Marshal(attrs{"os": "linux", "architecture": "amd64", "created": "2026-11-24T00:00:00Z",
 		"config": attrs{"Env": []string{"PATH=/bin"}}, "rootfs": attrs{"type": "layers", "diff_ids": []string{digest}}})
 	c.Assert(err, check.IsNil)
-	s.imageID = s.registry.PutBlob(config)
+	id := n.registry.PutBlob(config)
 	const manifest = "application/vnd.oci.image.manifest.v1+json"
 	raw, err := json.Marshal(attrs{"schemaVersion": 2, "mediaType": manifest,
-		"config": attrs{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": s.imageID, "size": len(config)},
+		"config": attrs{"mediaType": "application/vnd.oci.image.config.v1+json", "digest": id, "size": len(config)},
 		"layers": []attrs{{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": layer.Len()}}})
 	c.Assert(err, check.IsNil)
-	s.registry.PutManifest("interop/shell:1", manifest, raw)
-	return s.registry.Host() + "/interop/shell:1"
+	n.registry.PutManifest("interop/shell:1", manifest, raw)
+	return n.registry.Host() + "/interop/shell:1"
 }
 
 // withLogs serves logs of requests at the address where Arvados's controller
 // has them, which the embedded cluster does not.
-func (s *node) withLogs(server string, h http.Handler) http.Handler {
+func (n *node) withLogs(server string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path, ok := strings.Cut(r.URL.Path, "/log")
 		if server != "api" || !ok || !strings.HasPrefix(r.URL.Path, "/arvados/v1/container_requests/") {
@@ -101,11 +100,11 @@ func (s *node) withLogs(server string, h http.Handler) http.Handler {
 		}
 		parts := strings.Split(path, "/") // "", container, file
 		var ctr arvados.Container
-		err := s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+parts[1], nil, nil)
+		err := n.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+parts[1], nil, nil)
 		text, there := "", false
 		if err == nil && ctr.Log != "" {
 			var logs map[string]string
-			logs, err = s.readAll(ctr.Log)
+			logs, err = n.readAll(ctr.Log)
 			text, there = logs[parts[2]]
 		}
 		if err != nil || !there {
@@ -117,9 +116,9 @@ func (s *node) withLogs(server string, h http.Handler) http.Handler {
 }
 
 // readAll is the files of a small collection.
-func (s *node) readAll(pdh string) (map[string]string, error) {
+func (n *node) readAll(pdh string) (map[string]string, error) {
 	var coll arvados.Collection
-	err := s.root.RequestAndDecode(&coll, "GET", "arvados/v1/collections/"+pdh, nil, nil)
+	err := n.root.RequestAndDecode(&coll, "GET", "arvados/v1/collections/"+pdh, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +126,7 @@ func (s *node) readAll(pdh string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	kc, err := keepaccess.Open(context.Background(), s.root)
+	kc, err := keepaccess.Open(context.Background(), n.root)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +145,7 @@ func (s *node) readAll(pdh string) (map[string]string, error) {
 
 // submit commits a request, for a builtin command if changes name no image, and
 // locks its container.
-func (s *node) submit(c *check.C, changes attrs) (cr arvados.ContainerRequest) {
+func (n *node) submit(c *check.C, changes attrs) (cr arvados.ContainerRequest) {
 	all := attrs{
 		"state":               "Committed",
 		"priority":            1,
@@ -161,16 +160,16 @@ func (s *node) submit(c *check.C, changes attrs) (cr arvados.ContainerRequest) {
 	for key, value := range changes {
 		all[key] = value
 	}
-	c.Assert(s.user.RequestAndDecode(&cr, "POST", "arvados/v1/container_requests", nil, attrs{"container_request": all}), check.IsNil)
-	c.Assert(s.root.RequestAndDecode(nil, "POST", "arvados/v1/containers/"+cr.ContainerUUID+"/lock", nil, nil), check.IsNil)
+	c.Assert(n.user.RequestAndDecode(&cr, "POST", "arvados/v1/container_requests", nil, attrs{"container_request": all}), check.IsNil)
+	c.Assert(n.root.RequestAndDecode(nil, "POST", "arvados/v1/containers/"+cr.ContainerUUID+"/lock", nil, nil), check.IsNil)
 	return cr
 }
 
 // call runs a program as a dispatcher does, with its words in the test's log.
 // code is the exit code that is expected; negative for any.
-func (s *node) call(c *check.C, code int, stdin []byte, program string, args ...string) (stdout, stderr string) {
+func (n *node) call(c *check.C, code int, stdin []byte, program string, args ...string) (stdout, stderr string) {
 	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"PATH=" + s.dir + ":" + os.Getenv("PATH"), "HOME=" + s.dir}
+	cmd.Env = []string{"PATH=" + n.dir + ":" + os.Getenv("PATH"), "HOME=" + n.dir, "TMPDIR=" + os.TempDir()}
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &errs
 	started := time.Now()
@@ -185,42 +184,42 @@ func (s *node) call(c *check.C, code int, stdin []byte, program string, args ...
 
 // start starts a request's container as dispatch-cloud does, with as much on
 // stdin as a large cluster's config has.
-func (s *node) start(c *check.C, program string, cr arvados.ContainerRequest) {
+func (n *node) start(c *check.C, program string, cr arvados.ContainerRequest) {
 	stdin, err := json.Marshal(attrs{
-		"Env": attrs{"ARVADOS_API_HOST": s.APIAddress, "ARVADOS_API_HOST_INSECURE": "1", "ARVADOS_API_TOKEN": s.SystemRootToken,
+		"Env": attrs{"ARVADOS_API_HOST": n.APIAddress, "ARVADOS_API_HOST_INSECURE": "1", "ARVADOS_API_TOKEN": n.SystemRootToken,
 			"InstanceType": `{"ProviderType":"test","Price":1}`, "GatewayAddress": "127.0.0.1:0", "GatewayAuthSecret": "0123"},
 		"KeepBuffers": 0, "EC2SpotCheck": false, "Cluster": nil, "Filler": strings.Repeat("x", 1<<20)})
 	c.Assert(err, check.IsNil)
 	args := []string{"--detach", "--stdin-config", "--runtime-engine=docker"}
 	if filepath.Base(program) != stockBeside {
-		args = append(args, "--builtin-config="+s.site)
+		args = append(args, "--builtin-config="+n.site)
 	}
-	s.call(c, 0, stdin, program, append(args, cr.ContainerUUID)...)
+	n.call(c, 0, stdin, program, append(args, cr.ContainerUUID)...)
 }
 
 // wait waits until a request's container is final and its process has gone.
-func (s *node) wait(c *check.C, cr arvados.ContainerRequest) (ctr arvados.Container) {
+func (n *node) wait(c *check.C, cr arvados.ContainerRequest) (ctr arvados.Container) {
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-		c.Assert(s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
+		c.Assert(n.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
 		if ctr.State == arvados.ContainerStateComplete || ctr.State == arvados.ContainerStateCancelled {
-			if list, _ := s.call(c, 0, nil, s.front, "--list"); !strings.Contains(list, cr.ContainerUUID) {
+			if list, _ := n.call(c, 0, nil, n.front, "--list"); !strings.Contains(list, cr.ContainerUUID) {
 				return ctr
 			}
 		}
 	}
-	journal, _ := os.ReadFile(filepath.Join(s.dir, "journal"))
+	journal, _ := os.ReadFile(filepath.Join(n.dir, "journal"))
 	c.Fatalf("%s does not end:\n%s", cr.ContainerUUID, journal)
 	return ctr
 }
 
-func (s *node) container(c *check.C, cr arvados.ContainerRequest) (ctr arvados.Container) {
-	c.Assert(s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
+func (n *node) container(c *check.C, cr arvados.ContainerRequest) (ctr arvados.Container) {
+	c.Assert(n.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
 	return ctr
 }
 
-func (s *node) waitRunning(c *check.C, cr arvados.ContainerRequest) {
+func (n *node) waitRunning(c *check.C, cr arvados.ContainerRequest) {
 	for range 300 {
-		if s.container(c, cr).State == arvados.ContainerStateRunning {
+		if n.container(c, cr).State == arvados.ContainerStateRunning {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/imagesource/engine"
 )
 
@@ -81,6 +82,14 @@ func registries(site builtin.Site) string {
 	return strings.Join(site.Pull.Registries, ", ")
 }
 
+// calledBy is what an engine with that image store calls an image that it has loaded.
+func calledBy(store string) dockerimage.ImageID {
+	if store == engine.StoreContainerd {
+		return dockerimage.ByManifest
+	}
+	return dockerimage.ByConfig
+}
+
 func checkEngine(ctx context.Context, site builtin.Site, say func(string, string, ...interface{})) error {
 	e, err := engine.New(site.Engine.Host)
 	if err != nil {
@@ -92,6 +101,11 @@ func checkEngine(ctx context.Context, site builtin.Site, say func(string, string
 		return err
 	}
 	say("engine", "%s: Docker Engine %s, API %s, image store %s, %s", site.Engine.Host, info.Version, info.APIVersion, info.Store, info.Platform)
+	if called := calledBy(info.Store); called == site.ImageID {
+		say("image_id", "%s", called)
+	} else {
+		say("image_id", "%s, but this engine calls loaded images by their %s: stock crunch-run cannot run, by Docker, what builtin commands make (set image_id: %s if all nodes are like this one)", site.ImageID, called, called)
+	}
 	if site.Build.Enabled != nil && !*site.Build.Enabled {
 		say("docker build", "switched off")
 		return nil

@@ -50,4 +50,9 @@ func (s *locksSuite) TestPricesComeWithTheQuestion(c *check.C) {
 func (s *locksSuite) TestPricesCannotBeKept(c *check.C) {
 	gone := lockDir(string(s.dir) + "/none")
 	c.Check(gone.savePrices(command{stdinPrices: true}, strings.NewReader("[]")), check.ErrorMatches, `open .*/none/crunch-run-prices.json~\d+: no such file or directory`)
+	c.Assert(os.Mkdir(s.dir.prices(), 0700), check.IsNil)
+	c.Check(s.dir.savePrices(command{stdinPrices: true}, strings.NewReader("[]")), check.ErrorMatches, `rename .*`)
+	left, err := os.ReadDir(string(s.dir))
+	c.Assert(err, check.IsNil)
+	c.Check(left, check.HasLen, 1) // nothing half-done
 }

@@ -29,7 +29,7 @@ func (s *signalsSuite) TearDownSuite(c *check.C) { s.close(c) }
 // crunch-dispatch-local passes on, and nothing on stdin.
 func (s *signalsSuite) foreground(c *check.C, cr arvados.ContainerRequest, stderr *bytes.Buffer) *exec.Cmd {
 	cmd := exec.Command(s.front, "--runtime-engine=docker", "-builtin-config", s.site, cr.ContainerUUID)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + c.MkDir(), "ARVADOS_API_HOST=" + s.APIAddress,
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + c.MkDir(), `InstanceType={"Price":1}`, "ARVADOS_API_HOST=" + s.APIAddress,
 		"ARVADOS_API_HOST_INSECURE=1", "ARVADOS_API_TOKEN=" + s.SystemRootToken, "GatewayAuthSecret=0123"}
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	c.Assert(cmd.Start(), check.IsNil)
@@ -63,20 +63,25 @@ func (s *signalsSuite) TestOneSignal(c *check.C) {
 	}
 }
 
-// Signals that mean something else do not stop it.
+// Signals that mean something else do that, and do not stop it.
 func (s *signalsSuite) TestOtherSignals(c *check.C) {
+	s.registry.Script("/waits/manifests/", registrytest.Status(503)) // of which the log tells
 	s.registry.Always("/waits/manifests/", registrytest.Stall(0))
 	cr := s.submit(c, attrs{"command": []string{"docker", "pull", s.registry.Host() + "/waits:1"}})
 	var stderr bytes.Buffer
 	cmd := s.foreground(c, cr, &stderr)
 	s.waitRunning(c, cr)
-	before := s.container(c, cr).Log
-	for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGUSR1} {
-		c.Assert(cmd.Process.Signal(sig), check.IsNil)
-		time.Sleep(200 * time.Millisecond)
+	before := s.container(c, cr)
+	for sig, done := range map[os.Signal]func(arvados.Container) bool{
+		syscall.SIGUSR1: func(ctr arvados.Container) bool { return ctr.Log != before.Log }, // saved
+		syscall.SIGUSR2: func(ctr arvados.Container) bool { return ctr.Cost > before.Cost },
+	} {
+		for tries := 0; !done(s.container(c, cr)) && c.Check(tries < 100, check.Equals, true, check.Commentf("%v", sig)); tries++ {
+			c.Assert(cmd.Process.Signal(sig), check.IsNil)
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
 	c.Check(s.container(c, cr).State, check.Equals, arvados.ContainerStateRunning)
-	c.Logf("log was %s, is %s", before, s.container(c, cr).Log)
 	c.Assert(cmd.Process.Signal(syscall.SIGTERM), check.IsNil)
 	c.Check(cmd.Wait(), check.IsNil, check.Commentf("%s", &stderr))
 }

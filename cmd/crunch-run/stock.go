@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"git.arvados.org/arvados.git/lib/builtin"
@@ -22,8 +23,10 @@ import (
 
 // stock is the site's own crunch-run, which runs what is not builtin.
 type stock struct {
-	path    string            // of the program; for messages, if it is carried
-	carried *io.SectionReader // the program within this one, or nil
+	path string // of the program; for messages, if it is carried
+	// carried is the program within this one, as a file in memory, which the
+	// first call makes; nil if there is none.
+	carried func() (*os.File, error)
 }
 
 const (
@@ -49,7 +52,7 @@ func findStock(site builtin.Site) (stock, error) {
 	}
 	carried, err := bundled(self)
 	if carried != nil {
-		return stock{path: "in this program", carried: carried}, nil
+		return stock{path: "in this program", carried: sync.OnceValues(func() (*os.File, error) { return memoryFile(carried) })}, nil
 	}
 	self.Close()
 	if err != nil || site.StockCrunchRun != "" {
@@ -64,11 +67,28 @@ func findStock(site builtin.Site) (stock, error) {
 	return stock{path: stockPackage}, nil
 }
 
+// prefetch begins to copy a carried program into memory, while it is not yet known
+// whether it is needed.
+func (s stock) prefetch() {
+	if s.carried != nil {
+		go s.carried()
+	}
+}
+
+// drop gives the memory back: the program is not needed.
+func (s stock) drop() {
+	if s.carried != nil {
+		if f, err := s.carried(); err == nil {
+			f.Close()
+		}
+	}
+}
+
 // open is a path by which this process and its children can start the program,
 // until close is called.
 func (s stock) open() (path string, close func() error, err error) {
 	if s.carried != nil {
-		f, err := memoryFile(s.carried)
+		f, err := s.carried()
 		if err != nil {
 			return "", nil, err
 		}
@@ -93,17 +113,22 @@ func (s stock) open() (path string, close func() error, err error) {
 }
 
 func (s stock) cannotStart(err error) error {
-	return fmt.Errorf("stock crunch-run (%s) cannot be started: %w; name Arvados's own by stock_crunch_run in the site file, or make a bundle by -bundle", s.path, err)
+	hint := "name Arvados's own by stock_crunch_run in the site file, or make a bundle by -bundle"
+	if s.carried != nil {
+		hint = "if this node forbids programs in memory (sysctl vm.memfd_noexec), install both programs on it instead of a bundle"
+	}
+	return fmt.Errorf("stock crunch-run (%s) cannot be started: %w; %s", s.path, err, hint)
 }
 
 // exec makes this process the stock crunch-run: same PID, process group, lock
 // and environment, and stdin from its beginning. It returns only when that
 // cannot be done; the container is untouched then.
 func (s stock) exec(args []string, stdin []byte) error {
-	path, _, err := s.open()
+	path, done, err := s.open()
 	if err != nil {
 		return s.cannotStart(err)
 	}
+	defer done()
 	if stdin != nil {
 		// A memory file, since a pipe would hold 64 KiB only.
 		replay, err := memoryFile(bytes.NewReader(stdin))
@@ -117,7 +142,8 @@ func (s stock) exec(args []string, stdin []byte) error {
 	return s.cannotStart(syscall.Exec(path, append([]string{stockName}, args...), os.Environ()))
 }
 
-// version is what the stock crunch-run says of itself.
+// version is what the stock crunch-run says of itself. Another one of this program
+// is none.
 func (s stock) version(ctx context.Context) (string, error) {
 	path, done, err := s.open()
 	if err != nil {
@@ -129,6 +155,9 @@ func (s stock) version(ctx context.Context) (string, error) {
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("crunch-run -version: %w", err)
+	}
+	if bytes.Contains(out, []byte(builtinWords)) {
+		return "", errors.New("it is a crunch-run with builtin commands itself")
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -16,15 +16,14 @@ package builtinrun
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
-	"git.arvados.org/arvados.git/lib/imagesource/engine"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
@@ -39,7 +38,7 @@ type Config struct {
 	// Broken, if not nil, is told why no container can run by the node's Docker
 	// Engine any more.
 	Broken func(error)
-	Site   builtin.Site
+	Links  string    // as in builtin.Site
 	Stderr io.Writer // gets what crunch-run.txt gets
 }
 
@@ -64,39 +63,28 @@ type Outcome struct {
 // container: without a gateway it is what users see.
 const logSaveInterval = 20 * time.Second
 
-// stopGrace is how long the end of a container that was told to stop may be sat
-// out with servers that do not answer. Dispatchers take a node whose crunch-run
-// does not go for broken; without a final state, they cancel the container.
-const stopGrace = 8 * time.Second
-
-// graceful is a context that outlives ctx by stopGrace.
-func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		select {
-		case <-time.After(stopGrace):
-			cancel(fmt.Errorf("no answer within %v of being told to stop", stopGrace))
-		case <-longer.Done():
-		}
-	})
-	return longer, func() { stop(); cancel(nil) }
+// Run takes the container through its life. ctx is cancelled, with a cause
+// that says why, when the container is to be stopped. Then Run is back in eight
+// seconds at most, whoever does not answer; work that has not ended is left to
+// itself. An error means that the record may not have its final state.
+func Run(ctx context.Context, cfg Config, work Work) error {
+	s := newSession(cfg)
+	err := s.open(ctx, cfg.UUID)
+	if err == nil {
+		err = s.run(ctx, cfg, work)
+	}
+	return s.Logs.cleanError(err)
 }
 
-// Run takes the container through its life. ctx is cancelled, with a cause
-// that says why, when the container is to be stopped. An error means that the
-// record may not have its final state.
-func Run(ctx context.Context, cfg Config, work Work) error {
-	s, err := open(ctx, cfg)
+func (s *Session) run(ctx context.Context, cfg Config, work Work) error {
+	cost := meter{instanceType: cfg.InstanceType, pricesFile: cfg.PricesFile, start: time.Now()}
+	s.Log.Printf("crunch-run with builtin commands (%s) on %s", runtime.Version(), hostname())
+	s.Log.Printf("container %s, image %s, command %q", cfg.UUID, s.Container.ContainerImage, s.Container.Command)
+	record, err := s.record(ctx)
 	if err != nil {
 		return err
 	}
-	s.Log.Printf("crunch-run with builtin commands (%s) on %s", runtime.Version(), hostname())
-	s.Log.Printf("container %s, image %s, command %q", cfg.UUID, s.Container.ContainerImage, s.Container.Command)
-	if record, err := s.record(ctx); err != nil {
-		return err
-	} else {
-		s.Logs.Put("container.json", record)
-	}
+	s.Logs.Put("container.json", record)
 	if cfg.InstanceType != "" {
 		s.Logs.Put("node.json", []byte(cfg.InstanceType))
 	}
@@ -112,56 +100,48 @@ func Run(ctx context.Context, cfg Config, work Work) error {
 		return err
 	}
 
-	meter := meter{instanceType: cfg.InstanceType, pricesFile: cfg.PricesFile, start: time.Now()}
-	final, links := s.work(ctx, cfg, logs, meter, work)
-
-	// The container must reach its end even when it was told to stop.
-	ctx, done := graceful(ctx)
+	// The container must reach its end even when it is told to stop.
+	longer, done := graceful(ctx)
 	defer done()
+	t := begin(ctx, s, work, cfg.Broken)
+	defer t.settle(longer)
+	final, links := s.follow(ctx, cfg, logs, cost, t)
 	s.Log.Print(final["state"]) // readers of the log wait for a line that ends so
-	if err := logs.save(ctx, true); err != nil {
+	if err := logs.save(longer, true); err != nil {
 		// As crunch-run: no result without its log.
 		s.Status.Error(s.Logs.Clean("log could not be saved: " + err.Error()))
 		final, links = map[string]interface{}{"state": arvados.ContainerStateCancelled}, false
 	}
 	final["log"] = logs.pdh
-	final["cost"] = meter.cost(time.Now())
+	final["cost"] = cost.until(time.Now())
 	if status := s.Status.Final(); status != nil { // else that of the container's own program stays
 		final["runtime_status"] = status
 	}
-	if err := s.update(ctx, final); err != nil {
+	if err := s.update(longer, final); err != nil {
 		return fmt.Errorf("final state of %s could not be saved: %w", cfg.UUID, err)
 	}
 	if links {
-		s.writeLinks(ctx, cfg.Site.Links)
+		s.writeLinks(longer, cfg.Links)
 	}
 	return nil
 }
 
-// work does the work and returns the final update of the record, but for what
-// comes after the last line of the log. links says that the output is an image.
-func (s *Session) work(ctx context.Context, cfg Config, logs *logCollection, meter meter, work Work) (final map[string]interface{}, links bool) {
+// follow tells how the work goes on until it ends, and returns the final update of
+// the record, but for what comes after the last line of the log. links says that
+// the output is an image.
+func (s *Session) follow(ctx context.Context, cfg Config, logs *logCollection, cost meter, t *task) (final map[string]interface{}, links bool) {
 	side, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{}, 3)
-	go func() {
-		defer func() { done <- struct{}{} }()
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		s.Status.Follow(side, func(fields map[string]string) error {
 			return s.update(side, map[string]interface{}{"runtime_status": fields})
 		})
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		logs.follow(side, logSaveInterval, cfg.SaveLogs)
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		s.tellCost(side, meter, cfg.TellCost)
-	}()
-	outcome, err := work.Do(ctx, s)
+	})
+	beside.Go(func() { logs.follow(side, logSaveInterval, cfg.SaveLogs) })
+	beside.Go(func() { s.tellCost(side, cost, cfg.TellCost) })
+	outcome, err := t.wait(ctx)
 	stop()
-	<-done
-	<-done
-	<-done
+	beside.Wait()
 
 	final = map[string]interface{}{"state": arvados.ContainerStateComplete}
 	if err == nil && outcome.HasOutput && outcome.Output == "" {
@@ -169,14 +149,14 @@ func (s *Session) work(ctx context.Context, cfg Config, logs *logCollection, met
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		s.Log.Printf("stopping container: %v", cause)
+		if err == errUnfinished {
+			s.Log.Warn(err)
+		}
 		final["state"] = arvados.ContainerStateCancelled
 		return final, false
 	}
 	if err != nil {
 		s.Log.Errorf("cannot go on: %v", err)
-		if cfg.Broken != nil && errors.Is(err, engine.ErrUnreachable) {
-			cfg.Broken(err)
-		}
 		s.Status.Error(s.Logs.Clean(err.Error()))
 		final["state"] = arvados.ContainerStateCancelled
 		return final, false

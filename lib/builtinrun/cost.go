@@ -26,9 +26,10 @@ type meter struct {
 	start        time.Time
 }
 
-// cost is what the node has cost since the start: by the list of prices, and by
-// the instance type before the first of them, or where there are none.
-func (m meter) cost(now time.Time) float64 {
+// until is what the node has cost since the start: by the list of prices, the
+// earliest of which holds for what was before it too, or by the instance type where
+// there are none.
+func (m meter) until(now time.Time) float64 {
 	var usual struct{ Price float64 }
 	// What cannot be read costs nothing, as outside a cloud.
 	_ = json.Unmarshal([]byte(m.instanceType), &usual)
@@ -39,6 +40,9 @@ func (m meter) cost(now time.Time) float64 {
 	slices.SortStableFunc(prices, func(a, b price) int { return a.StartTime.Compare(b.StartTime) })
 	var sum float64
 	since, hourly := m.start, usual.Price
+	if len(prices) > 0 {
+		hourly = prices[0].Price
+	}
 	for _, p := range prices {
 		if p.StartTime.After(now) {
 			break
@@ -60,7 +64,7 @@ func (s *Session) tellCost(ctx context.Context, m meter, ask <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-ask:
-			_ = s.update(ctx, map[string]interface{}{"cost": m.cost(time.Now())})
+			_ = s.update(ctx, map[string]interface{}{"cost": m.until(time.Now())})
 		}
 	}
 }

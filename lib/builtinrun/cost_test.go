@@ -31,9 +31,9 @@ func (*costSuite) TestCost(c *check.C) {
 			`[{"StartTime":"2026-11-24T09:00:00Z","Price":0.25},{"StartTime":"2026-11-24T13:00:00Z","Price":1}]`, 1.25},
 		{"newest first, as clouds list them", `{"Price":0.5}`,
 			`[{"StartTime":"2026-11-24T13:00:00Z","Price":1},{"StartTime":"2026-11-24T09:00:00Z","Price":0.25}]`, 1.25},
-		{"the list begins after the start", `{"Price":0.5}`, `[{"StartTime":"2026-11-24T13:00:00Z","Price":1}]`, 1.5},
-		{"another zone", `{"Price":0.5}`, `[{"StartTime":"2026-11-24T14:00:00+01:00","Price":1}]`, 1.5},
-		{"a price of the future", `{"Price":0.5}`, `[{"StartTime":"2026-11-25T00:00:00Z","Price":9}]`, 1},
+		{"the list begins after the start", `{"Price":0.5}`, `[{"StartTime":"2026-11-24T13:00:00Z","Price":1}]`, 2},
+		{"another zone", `{"Price":0.5}`, `[{"StartTime":"2026-11-24T14:00:00+01:00","Price":1},{"StartTime":"2026-11-24T12:00:00+01:00","Price":0.25}]`, 1.25},
+		{"a price of the future", `{"Price":0.5}`, `[{"StartTime":"2026-11-25T00:00:00Z","Price":9}]`, 18},
 		{"a list that cannot be read", `{"Price":0.5}`, `[{"StartTime":"yesterday"}]`, 1},
 		{"an empty list", `{"Price":0.5}`, `[]`, 1},
 	} {
@@ -42,6 +42,6 @@ func (*costSuite) TestCost(c *check.C) {
 			c.Assert(os.WriteFile(file, []byte(trial.prices), 0600), check.IsNil)
 		}
 		m := meter{instanceType: trial.instanceType, pricesFile: file, start: start}
-		c.Check(m.cost(start.Add(2*time.Hour)), check.Equals, trial.want, check.Commentf(trial.title))
+		c.Check(m.until(start.Add(2*time.Hour)), check.Equals, trial.want, check.Commentf(trial.title))
 	}
 }

@@ -16,8 +16,9 @@ import (
 
 // HasLabel reports whether the image in the collection of that portable data hash
 // is one for builtin commands, by its own config: anybody may give any image a
-// name. It reads the beginnings of the layers at most. Images that are built upon
-// such an image have the label too.
+// name. Of most layers it reads the beginnings at most, but zstd ones, as docker
+// pull may have stored them, it reads from end to end; the caller's ctx limits how
+// long that takes. Images that are built upon such an image have the label too.
 func HasLabel(ctx context.Context, client *arvados.Client, pdh string) (bool, error) {
 	var coll arvados.Collection
 	err := builtin.CallAPI(ctx, client, &coll, "GET", "collections/"+pdh, map[string]interface{}{

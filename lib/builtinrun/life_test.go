@@ -111,6 +111,19 @@ func (s *lifeSuite) TestSameImageSameHash(c *check.C) {
 	c.Check(other.run(context.Background(), c, cr, s.site).ctr.Output, check.Equals, first.ctr.Output)
 }
 
+// A site that names images by their manifests gets new ones so, also of images that
+// it has under the other name: the blocks are there, the collection is a new one.
+func (s *lifeSuite) TestNamedByManifest(c *check.C) {
+	first := s.pull(c, "app:1")
+	s.site.ImageID = dockerimage.ByManifest
+	for _, e := range []ending{s.pull(c, "app:1"), s.pull(c, "app:1")} {
+		c.Assert(e.runError, check.IsNil)
+		c.Check(e.output.Properties["docker-image-hash"], check.Equals, app.Digests[0])
+		c.Check(e.output.ManifestText, check.Matches, `.*:`+strings.Replace(app.Digests[0], ":", `\\072`, 1)+`\.tar\n`)
+		c.Check(e.ctr.Output, check.Not(check.Equals), first.ctr.Output)
+	}
+}
+
 // A layer in another's collection that is not what its properties say is
 // found out, named, and fetched from the registry instead.
 func (s *lifeSuite) TestPoisonedLayer(c *check.C) {
@@ -251,18 +264,6 @@ func (s *lifeSuite) TestStoppedAtEachStage(c *check.C) {
 		c.Check(e.exit, check.IsNil, about)
 		c.Check(s.visible(c), check.HasLen, 0, about)
 	}
-}
-
-// What somebody else did to the container meanwhile.
-func (s *lifeSuite) TestLockLost(c *check.C) {
-	cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, nil)
-	s.fail(`api POST /arvados/v1/collections`, 1, func(w http.ResponseWriter, r *http.Request) {
-		s.root.RequestAndDecode(nil, "POST", "arvados/v1/containers/"+cr.ContainerUUID+"/unlock", nil, nil)
-		status(503)(w, r)
-	})
-	e := s.run(context.Background(), c, cr, s.site)
-	c.Check(e.runError, check.ErrorMatches, `(?s)api: PUT containers/.*422.*`)
-	c.Check(e.ctr.State, check.Equals, arvados.ContainerStateQueued)
 }
 
 func (s *lifeSuite) TestNotLocked(c *check.C) {

@@ -74,6 +74,37 @@ func (l *Logs) clean(text string) string {
 	return text
 }
 
+// cleanError is err, with every hidden secret taken out of what it says.
+func (l *Logs) cleanError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return cleanedError{l.Clean(err.Error()), err}
+}
+
+type cleanedError struct {
+	text string
+	err  error
+}
+
+func (e cleanedError) Error() string { return e.text }
+func (e cleanedError) Unwrap() error { return e.err }
+
+// cleanTo makes w show hidden instead of secrets. It must get whole lines.
+func (l *Logs) cleanTo(w io.Writer) io.Writer { return cleanWriter{l, w} }
+
+type cleanWriter struct {
+	logs *Logs
+	w    io.Writer
+}
+
+func (c cleanWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(c.w, c.logs.Clean(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // Put makes content the whole of the named file.
 func (l *Logs) Put(name string, content []byte) {
 	l.mtx.Lock()

@@ -7,6 +7,7 @@ package builtinrun
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -110,6 +111,50 @@ func (*logsSuite) TestSecretsAreHidden(c *check.C) {
 	}
 	c.Check(strings.Count(textOf(l, "stderr.txt"), "before [secret] after\n"), check.Equals, 5)
 	c.Check(l.Clean("alice"), check.Equals, "alice")
+}
+
+// Passwords are hidden as they stand in a URL, and as they are meant.
+func (*logsSuite) TestPasswordsInCommands(c *check.C) {
+	for _, trial := range []struct{ command, hidden string }{
+		{"https://alice:pass-word@example.com/x.git#main", "pass-word"},
+		{"https://:pass-word@example.com", "pass-word"},
+		{"ssh://alice:pass@word@example.com:22/x", "pass@word"},
+		{"https://alice:pass%2Fword@example.com/x.git", "pass%2Fword pass/word"},
+		{"--build-arg=INDEX=https://alice:pass-word@example.com/simple", "pass-word"},
+		{"https://a:first-word@b/ https://c:second-word@d/", "first-word second-word"},
+		{"https://example.com:8080/@scope", ""},
+		{"https://alice@example.com:8080", ""},
+		{"registry.example.com:5000/app@sha256:0123", ""},
+	} {
+		l := NewLogs()
+		hidePasswords(l, []string{"docker", "build", trial.command})
+		secrets := strings.Fields(trial.hidden)
+		for _, secret := range secrets {
+			c.Check(l.Clean("<"+secret+">"), check.Equals, "<"+hidden+">", check.Commentf(trial.command))
+		}
+		c.Check(strings.Count(l.Clean(trial.command), hidden) > 0, check.Equals, len(secrets) > 0, check.Commentf(trial.command))
+	}
+}
+
+// What crunch-run prints and returns has no secrets either, but the error is the
+// same for programs.
+func (*logsSuite) TestCleanOutside(c *check.C) {
+	l := NewLogs()
+	l.Hide("pass-word")
+	var out strings.Builder
+	n, err := l.cleanTo(&out).Write([]byte("my pass-word\n"))
+	c.Check(err, check.IsNil)
+	c.Check(n, check.Equals, len("my pass-word\n"))
+	c.Check(out.String(), check.Equals, "my [secret]\n")
+	r, w := io.Pipe()
+	r.CloseWithError(io.ErrClosedPipe)
+	_, err = l.cleanTo(w).Write([]byte("x"))
+	c.Check(err, check.Equals, io.ErrClosedPipe)
+
+	err = l.cleanError(fmt.Errorf("refused: pass-word: %w", io.ErrUnexpectedEOF))
+	c.Check(err, check.ErrorMatches, `refused: \[secret\]: unexpected EOF`)
+	c.Check(errors.Is(err, io.ErrUnexpectedEOF), check.Equals, true)
+	c.Check(l.cleanError(nil), check.IsNil)
 }
 
 func (*logsSuite) TestOrdinaryWordsStay(c *check.C) {

@@ -13,12 +13,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/keepfile/keepaccess"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
 	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"github.com/sirupsen/logrus"
 )
@@ -41,66 +43,79 @@ type Session struct {
 	dispatcherKeep *keepclient.KeepClient
 }
 
-// open reads the container and its token. It changes nothing, so that a
-// dispatcher may try again after any error.
-func open(ctx context.Context, cfg Config) (*Session, error) {
+// newSession starts the log of a container of which nothing is known yet.
+func newSession(cfg Config) *Session {
 	s := &Session{Logs: NewLogs(), Status: &builtin.Status{}, dispatcher: cfg.Dispatcher}
 	s.Logs.Hide(cfg.Dispatcher.AuthToken)
-	s.Log = builtin.NewLogger(io.MultiWriter(s.Logs.Stream("crunch-run.txt"), cfg.Stderr))
+	s.Log = builtin.NewLogger(io.MultiWriter(s.Logs.Stream("crunch-run.txt"), s.Logs.cleanTo(cfg.Stderr)))
 	s.Stdout, s.Stderr = s.Logs.Stream("stdout.txt"), s.Logs.Stream("stderr.txt")
+	return s
+}
 
-	if err := s.dispatch(ctx, &s.Container, "GET", "containers/"+cfg.UUID, nil); err != nil {
-		return nil, err
+// open reads the container and its token. It changes nothing, so that a
+// dispatcher may try again after any error.
+func (s *Session) open(ctx context.Context, uuid string) error {
+	if err := s.dispatch(ctx, &s.Container, "GET", "containers/"+uuid, nil); err != nil {
+		return err
 	}
+	hidePasswords(s.Logs, s.Container.Command)
 	if s.Container.State != arvados.ContainerStateLocked {
-		return nil, &fault.Error{Op: "start", Side: fault.API, Subject: cfg.UUID,
-			Err: fmt.Errorf("dispatch error detected: container %q has state %q", cfg.UUID, s.Container.State)}
+		return &fault.Error{Op: "start", Side: fault.API, Subject: uuid,
+			Err: fmt.Errorf("dispatch error detected: container %q has state %q", uuid, s.Container.State)}
 	}
 	var auth arvados.APIClientAuthorization
-	if err := s.dispatch(ctx, &auth, "GET", "containers/"+cfg.UUID+"/auth", nil); err != nil {
-		return nil, err
+	if err := s.dispatch(ctx, &auth, "GET", "containers/"+uuid+"/auth", nil); err != nil {
+		return err
 	}
 	// The fourth part binds the token to this container's life.
-	token := auth.TokenV2() + "/" + cfg.UUID
+	token := auth.TokenV2() + "/" + uuid
 	s.Logs.Hide(token)
 	s.Logs.Hide(auth.APIToken)
 
 	s.User = &arvados.Client{
-		Client:    cfg.Dispatcher.Client,
-		Scheme:    cfg.Dispatcher.Scheme,
-		APIHost:   cfg.Dispatcher.APIHost,
-		AuthToken: token,
-		Insecure:  cfg.Dispatcher.Insecure,
-		Timeout:   cfg.Dispatcher.Timeout,
+		Client:          s.dispatcher.Client,
+		Scheme:          s.dispatcher.Scheme,
+		APIHost:         s.dispatcher.APIHost,
+		AuthToken:       token,
+		Insecure:        s.dispatcher.Insecure,
+		KeepServiceURIs: s.dispatcher.KeepServiceURIs,
+		Timeout:         s.dispatcher.Timeout,
 	}
 	var me arvados.User
 	if err := builtin.CallAPI(ctx, s.User, &me, "GET", "users/current", nil); err != nil {
-		return nil, err
+		return err
 	}
 	s.Owner, s.Admin = me.UUID, me.IsAdmin
 	var secret struct {
 		SecretMounts map[string]arvados.Mount `json:"secret_mounts"`
 	}
-	if err := builtin.CallAPI(ctx, s.User, &secret, "GET", "containers/"+cfg.UUID+"/secret_mounts", nil); err != nil && !isStatus(err, http.StatusNotFound) {
-		return nil, err
-	}
-	for _, word := range s.Container.Command {
-		// It is on record already; it need not be in more places.
-		if u, err := url.Parse(word); err == nil && u.User != nil {
-			password, _ := u.User.Password()
-			s.Logs.Hide(password)
-		}
+	if err := builtin.CallAPI(ctx, s.User, &secret, "GET", "containers/"+uuid+"/secret_mounts", nil); err != nil && !isStatus(err, http.StatusNotFound) {
+		return err
 	}
 	s.Secrets = secret.SecretMounts
 	for _, mount := range s.Secrets {
 		hideAll(s.Logs, mount.Content)
 	}
 	var err error
-	if s.Keep, err = keepaccess.Open(ctx, s.User); err != nil {
+	if s.Keep, err = openKeep(ctx, s.User); err != nil {
+		return err
+	}
+	s.dispatcherKeep, err = openKeep(ctx, s.dispatcher)
+	return err
+}
+
+// keepRetries is how often more a block is written or read when Keep is in
+// trouble, as with crunch-run: an outage of a minute is sat out.
+const keepRetries = 10
+
+// openKeep is Keep as the client's user sees it.
+func openKeep(ctx context.Context, client *arvados.Client) (*keepclient.KeepClient, error) {
+	kc, err := keepaccess.Open(ctx, client)
+	if err != nil {
 		return nil, err
 	}
-	s.dispatcherKeep, err = keepaccess.Open(ctx, s.dispatcher)
-	return s, err
+	kc.Retries, kc.RetryDelay = keepRetries, arvadosclient.RetryDelay
+	return kc, nil
 }
 
 // dispatch is one API call with the dispatcher's token.
@@ -142,6 +157,22 @@ func (s *Session) record(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	return json.MarshalIndent(fields, "", "    ")
+}
+
+// passwordInURL finds the password in a URL, as it is written there.
+var passwordInURL = regexp.MustCompile(`://[^/?#:@\s]*:([^/?#\s]+)@`)
+
+// hidePasswords hides those in the URLs of a command. They are on record already;
+// they need not be in more places.
+func hidePasswords(logs *Logs, command []string) {
+	for _, word := range command {
+		for _, match := range passwordInURL.FindAllStringSubmatch(word, -1) {
+			logs.Hide(match[1])
+			if plain, err := url.PathUnescape(match[1]); err == nil {
+				logs.Hide(plain)
+			}
+		}
+	}
 }
 
 // hideAll hides every text in a secret mount's content, and in what it holds

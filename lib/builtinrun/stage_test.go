@@ -7,7 +7,6 @@ package builtinrun_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,10 +19,7 @@ import (
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/builtinrun"
-	"git.arvados.org/arvados.git/lib/keepfile"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
-	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"git.arvados.org/arvados.git/services/localcluster"
 	"github.com/sirupsen/logrus"
 	"gopkg.in/check.v1"
@@ -37,10 +33,13 @@ type stage struct {
 	user *arvados.Client
 	tmp  string
 
-	instance           string // of the node; for node.json and the price
-	prices             string // file
+	dir                string   // of the cluster
+	keepServices       []string // ARVADOS_KEEP_SERVICES of the node
+	instance           string   // of the node; for node.json and the price
+	prices             string   // file
 	saveLogs, tellCost chan os.Signal
 	broken             []error       // what the node was called broken for
+	hook               func()        // of the site, for broken nodes
 	patience           time.Duration // how long trouble is sat out
 
 	mtx    sync.Mutex
@@ -67,12 +66,12 @@ func status(code int) http.HandlerFunc {
 }
 
 func newStage(c *check.C) *stage {
-	s := &stage{tmp: c.MkDir(), instance: `{"ProviderType":"test"}`, patience: 2 * time.Second}
+	s := &stage{tmp: c.MkDir(), dir: c.MkDir(), hook: func() {}, instance: `{"ProviderType":"test"}`, patience: 2 * time.Second}
 	os.Setenv("TMPDIR", s.tmp)
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	var err error
-	s.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: c.MkDir(), Log: quiet, Wrap: s.wrap})
+	s.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: s.dir, Log: quiet, Wrap: s.wrap})
 	c.Assert(err, check.IsNil)
 	s.root, s.user = s.Client(s.SystemRootToken), s.UserClient(localcluster.User)
 	return s
@@ -149,28 +148,37 @@ func (s *stage) submit(c *check.C, command []string, changes attrs) (cr arvados.
 	return cr
 }
 
-// ending is how a container ended, and what is left of it.
-type ending struct {
-	cr       arvados.ContainerRequest
-	ctr      arvados.Container
-	exit     interface{} // exit_code, nil while there is none
-	problem  string      // runtime_status.error
-	logs     map[string]string
-	output   *arvados.Collection // of the request
-	runError error
-}
-
 // run locks the request's container and runs it as crunch-run would.
 func (s *stage) run(ctx context.Context, c *check.C, cr arvados.ContainerRequest, site builtin.Site) ending {
 	c.Assert(s.root.RequestAndDecode(nil, "POST", "arvados/v1/containers/"+cr.ContainerUUID+"/lock", nil, nil), check.IsNil)
-	var stderr bytes.Buffer
+	var stderr console
 	err := s.start(ctx, cr, site, &stderr)
+	at := time.Now()
 	e := s.look(c, cr)
-	e.runError = err
+	e.runError, e.at = err, at
 	for _, secret := range []string{s.SystemRootToken, s.Tokens[localcluster.User], secretWord} {
 		c.Check(strings.Contains(stderr.String(), secret), check.Equals, false, check.Commentf("secret on stderr"))
+		c.Check(err != nil && strings.Contains(err.Error(), secret), check.Equals, false, check.Commentf("secret in an error"))
 	}
 	return e
+}
+
+// console is what crunch-run prints. What it has left to itself may go on to do so.
+type console struct {
+	mtx  sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *console) Write(p []byte) (int, error) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *console) String() string {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return o.text.String()
 }
 
 // rerun runs the request's container once more, whatever its state.
@@ -180,104 +188,10 @@ func (s *stage) rerun(c *check.C, cr arvados.ContainerRequest, site builtin.Site
 
 func (s *stage) start(ctx context.Context, cr arvados.ContainerRequest, site builtin.Site, stderr io.Writer) error {
 	dispatcher := s.Client(s.SystemRootToken)
-	dispatcher.Timeout = s.patience
+	dispatcher.Timeout, dispatcher.KeepServiceURIs = s.patience, s.keepServices
 	return builtinrun.Run(ctx, builtinrun.Config{
-		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Site: site, Stderr: stderr,
+		UUID: cr.ContainerUUID, Dispatcher: dispatcher, Links: site.Links, Stderr: stderr,
 		InstanceType: s.instance, PricesFile: s.prices, SaveLogs: s.saveLogs, TellCost: s.tellCost,
-		Broken: func(err error) { s.broken = append(s.broken, err) },
+		Broken: func(err error) { s.broken = append(s.broken, err); s.hook() },
 	}, builtinrun.Builtin{Site: site})
-}
-
-// look reads how a request's container ended.
-func (s *stage) look(c *check.C, cr arvados.ContainerRequest) (e ending) {
-	s.mtx.Lock()
-	s.script = nil
-	s.mtx.Unlock()
-	var record map[string]interface{}
-	path := "arvados/v1/containers/" + cr.ContainerUUID
-	c.Assert(s.root.RequestAndDecode(&record, "GET", path, nil, nil), check.IsNil)
-	c.Assert(s.root.RequestAndDecode(&e.ctr, "GET", path, nil, nil), check.IsNil)
-	c.Assert(s.user.RequestAndDecode(&e.cr, "GET", "arvados/v1/container_requests/"+cr.UUID, nil, nil), check.IsNil)
-	e.exit = record["exit_code"]
-	e.problem, _ = e.ctr.RuntimeStatus["error"].(string)
-	if e.cr.OutputUUID != "" {
-		e.output = s.collection(c, e.cr.OutputUUID)
-	}
-	e.logs = map[string]string{}
-	if e.cr.LogUUID != "" {
-		e.logs = s.files(c, s.collection(c, e.cr.LogUUID).ManifestText)
-	}
-	s.checkNothingSecret(c, record, e)
-	return e
-}
-
-func (s *stage) collection(c *check.C, uuid string) *arvados.Collection {
-	var coll arvados.Collection
-	c.Assert(s.user.RequestAndDecode(&coll, "GET", "arvados/v1/collections/"+uuid, nil, nil), check.IsNil)
-	return &coll
-}
-
-// keep is Keep as the ordinary user sees it.
-func (s *stage) keep(c *check.C) *keepclient.KeepClient {
-	arv, err := arvadosclient.New(s.user)
-	c.Assert(err, check.IsNil)
-	kc, err := keepclient.MakeKeepClient(arv)
-	c.Assert(err, check.IsNil)
-	return kc
-}
-
-// files are a small collection's files with their contents.
-func (s *stage) files(c *check.C, manifest string) map[string]string {
-	list, err := keepfile.ParseManifest(manifest)
-	c.Assert(err, check.IsNil)
-	contents := map[string]string{}
-	kc := s.keep(c)
-	for _, file := range list {
-		r := keepfile.NewReader(context.Background(), kc, file)
-		text, err := io.ReadAll(r)
-		c.Assert(err, check.IsNil)
-		r.Close()
-		contents[file.Path] = string(text)
-	}
-	return contents
-}
-
-// secretWord is the password in every test that has one.
-const secretWord = "a-password-that-nobody-may-see"
-
-var logLine = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z [^\r]*$`)
-
-// checkNothingSecret looks for the password and tokens in everything that
-// stays, and holds the logs to crunch-run's format.
-func (s *stage) checkNothingSecret(c *check.C, record map[string]interface{}, e ending) {
-	text, err := json.Marshal([]interface{}{record, e.cr, e.output})
-	c.Assert(err, check.IsNil)
-	all := map[string]string{"records": string(text)}
-	for name, content := range e.logs {
-		all[name] = content
-	}
-	for name, content := range all {
-		for _, secret := range []string{s.SystemRootToken, secretWord} {
-			c.Check(strings.Contains(content, secret), check.Equals, false, check.Commentf("secret in %s", name))
-		}
-		if !strings.HasSuffix(name, ".txt") || strings.Contains(name, "/") {
-			continue
-		}
-		for _, line := range strings.Split(strings.TrimSuffix(content, "\n"), "\n") {
-			c.Check(line == "" || logLine.MatchString(line), check.Equals, true, check.Commentf("%s: %q", name, line))
-		}
-	}
-}
-
-// visible are the collections of the user that are not in the trash, without
-// logs.
-func (s *stage) visible(c *check.C) (names []string) {
-	var list arvados.CollectionList
-	c.Assert(s.user.RequestAndDecode(&list, "GET", "arvados/v1/collections", nil, attrs{"limit": 1000}), check.IsNil)
-	for _, coll := range list.Items {
-		if coll.Properties["type"] != "log" && coll.Name != "empty collection" {
-			names = append(names, coll.Name)
-		}
-	}
-	return names
 }

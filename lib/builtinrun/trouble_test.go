@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerbuild"
@@ -21,6 +22,7 @@ import (
 	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
 	"gopkg.in/check.v1"
 )
 
@@ -33,6 +35,8 @@ type troubleSuite struct {
 	registry *registrytest.Server
 	site     builtin.Site
 }
+
+func (s *troubleSuite) SetUpSuite(*check.C) { arvadosclient.RetryDelay = 10 * time.Millisecond }
 
 func (s *troubleSuite) SetUpTest(c *check.C) {
 	s.stage = newStage(c)
@@ -136,6 +140,7 @@ var trials = []trial{
 	{what: "registry unreachable", words: []string{"127.0.0.1:9/app:1"}, state: "Cancelled", exit: -1, error: `registry: .*127.0.0.1:9.*connection refused.*`},
 	// Keep.
 	{what: "Keep answers 503, then fine", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(1, status(503)) }},
+	{what: "Keep answers 503 for a while, then fine", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(10, status(503)) }},
 	{what: "Keep answers 503 for ever", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(-1, status(503)) },
 		state: "Cancelled", exit: -1, error: `keep: write block .*503.*`},
 	{what: "Keep is full", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(-1, status(507)) },

@@ -5,8 +5,9 @@
 // Package localkeep is the Keep service of the embedded cluster: blocks of up
 // to 64 MiB as files in one folder, by the protocol of Arvados's keepstore.
 // Locators are signed for the token that wrote or may read a block; any token
-// may write, as with keepstore. It never deletes a block, and never asks the
-// API server about anything.
+// may write, as with keepstore. It has every storage class that a client asks
+// for, all of them in the one folder. It never deletes a block, and never asks
+// the API server about anything.
 package localkeep
 
 import (
@@ -77,6 +78,22 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
+// defaultClass is the storage class of clients that do not ask for one.
+const defaultClass = "default"
+
+// storageClasses are those that a request to write asks for.
+func storageClasses(r *http.Request) (classes []string) {
+	for _, class := range strings.Split(r.Header.Get("X-Keep-Storage-Classes"), ",") {
+		if class = strings.TrimSpace(class); class != "" {
+			classes = append(classes, class)
+		}
+	}
+	if classes == nil {
+		return []string{defaultClass}
+	}
+	return classes
+}
+
 func (h *Handler) put(w http.ResponseWriter, r *http.Request, hash, token string) {
 	switch {
 	case r.ContentLength < 0:
@@ -86,7 +103,12 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, hash, token string
 		http.Error(w, "block is larger than 64 MiB", http.StatusRequestEntityTooLarge)
 		return
 	}
-	switch err := h.volume.write(hash, r.Body, r.ContentLength); {
+	classes := storageClasses(r)
+	err := h.volume.write(hash, r.Body, r.ContentLength)
+	if err == nil {
+		err = h.volume.note(hash, classes)
+	}
+	switch {
 	case errors.Is(err, errMismatch):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -95,7 +117,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, hash, token string
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	default:
 		w.Header().Set("X-Keep-Replicas-Stored", "1")
-		w.Header().Set("X-Keep-Storage-Classes-Confirmed", "default=1")
+		w.Header().Set("X-Keep-Storage-Classes-Confirmed", strings.Join(classes, "=1, ")+"=1")
 		locator := fmt.Sprintf("%s+%d", hash, r.ContentLength)
 		fmt.Fprintln(w, arvados.SignLocator(locator, token, time.Now().Add(h.ttl), h.ttl, h.key))
 	}

@@ -1,0 +1,237 @@
+// Copyright (C) The Arvados Authors. All rights reserved.
+//
+// SPDX-License-Identifier: AGPL-3.0
+
+package builtinrun_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"gopkg.in/check.v1"
+)
+
+// hungEngine is a Docker Engine that says who it is and then nothing more: each
+// other request waits for ever, from the one on that has hangsAt in its path.
+// Until then the engine has no image. hung is closed when it comes to that.
+func hungEngine(c *check.C, hangsAt string) (host string, hung <-chan struct{}, end func()) {
+	socket := filepath.Join(c.MkDir(), "docker.sock")
+	listener, err := net.Listen("unix", socket)
+	c.Assert(err, check.IsNil)
+	began := make(chan struct{})
+	var once sync.Once
+	hanging := func() bool {
+		select {
+		case <-began:
+			return true
+		default:
+			return false
+		}
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(r.URL.Path, hangsAt) {
+			once.Do(func() { close(began) })
+		}
+		switch path := r.URL.Path; {
+		case hanging():
+			<-r.Context().Done()
+		case strings.HasSuffix(path, "/version"):
+			fmt.Fprint(w, `{"ApiVersion": "1.41", "Version": "20.10.24", "Os": "linux", "Arch": "amd64"}`)
+		case strings.HasSuffix(path, "/info"):
+			fmt.Fprint(w, `{"Driver": "overlay2"}`)
+		case strings.HasSuffix(path, "/images/json"):
+			fmt.Fprint(w, `[]`)
+		case !strings.HasSuffix(path, "/_ping"):
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"message": "no such image"}`)
+		}
+	})}
+	go server.Serve(listener)
+	return "unix://" + socket, began, func() { server.Close() }
+}
+
+// A signal while the node's engine does not answer: the container ends as if it
+// did, and crunch-run goes with what it could not take back.
+func (s *lifeSuite) TestEdgesOfAHungEngine(c *check.C) {
+	build := []string{"docker", "build"}
+	recipe := attrs{"mounts": attrs{"/out": attrs{"kind": "tmp"}, "/Dockerfile": attrs{"kind": "text", "content": "FROM scratch\nCOPY Dockerfile /\n"}}}
+	for _, t := range []struct {
+		what, hangsAt string
+		command       []string // NAME stands for an image
+		changes       attrs
+		log           string
+	}{
+		{"a build, on an engine that only says who it is", "/grpc", build, recipe, ``},
+		{"a pull, by an engine that hangs in it", "/images/create", []string{"docker", "pull", "NAME"}, nil,
+			`.*Z warning: the work is not done 5s later; what it has made on the node's Docker Engine may stay there\n`},
+	} {
+		s.TearDownTest(c)
+		s.SetUpTest(c)
+		s.site.Pull.Source = "engine"
+		host, hung, end := hungEngine(c, t.hangsAt)
+		s.site.Engine.Host = host
+		var command []string
+		for _, word := range t.command {
+			command = append(command, strings.Replace(word, "NAME", s.registry.Host()+"/app:1", 1))
+		}
+		cr := s.submit(c, command, t.changes)
+		ctx, stop := context.WithCancelCause(context.Background())
+		var happened time.Time
+		go func() {
+			<-hung
+			happened = time.Now()
+			stop(errors.New("caught signal: terminated"))
+		}()
+		e := s.run(ctx, c, cr, s.site)
+		took := e.at.Sub(happened).Seconds()
+		end()
+		c.Logf("%s, and a signal: after %.1f s, %v", t.what, took, e)
+		about := check.Commentf(t.what)
+		s.checkNothingCame(c, e, arvados.ContainerStateCancelled, "", about)
+		c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*Z stopping container: caught signal: terminated\n`+t.log+`[^\n]*Z Cancelled\n`, about)
+		c.Check(took < 10, check.Equals, true, about)
+		c.Check(s.broken, check.HasLen, 0, about)
+	}
+}
+
+// A site's hook for broken nodes that does not end is left to itself as well.
+func (s *lifeSuite) TestEdgeOfAHungHook(c *check.C) {
+	s.site.Engine.Host = "unix://" + c.MkDir() + "/none"
+	s.site.Pull.Source = "engine"
+	ctx, stop := context.WithCancelCause(context.Background())
+	release := make(chan struct{})
+	var happened time.Time
+	s.hook = func() {
+		happened = time.Now()
+		stop(errors.New("caught signal: terminated"))
+		<-release
+	}
+	e := s.run(ctx, c, s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, nil), s.site)
+	took := e.at.Sub(happened).Seconds()
+	close(release)
+	c.Logf("the engine is gone, the site's hook for that hangs, and a signal: after %.1f s, %v", took, e)
+	s.checkNothingCame(c, e, arvados.ContainerStateCancelled, "", check.Commentf("%v", e))
+	c.Check(took < 10, check.Equals, true)
+}
+
+// gate is a way to the Docker Engine that can be shut, so that it seems to hang.
+type gate struct {
+	sync.RWMutex // locked while it is shut
+	listener     net.Listener
+}
+
+func newGate(c *check.C) *gate {
+	listener, err := net.Listen("unix", filepath.Join(c.MkDir(), "docker.sock"))
+	c.Assert(err, check.IsNil)
+	g := &gate{listener: listener}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go g.pass(conn.(*net.UnixConn))
+		}
+	}()
+	return g
+}
+
+func (g *gate) host() string { return "unix://" + g.listener.Addr().String() }
+
+// pass connects a client with the engine.
+func (g *gate) pass(client *net.UnixConn) {
+	defer client.Close()
+	conn, err := net.Dial("unix", strings.TrimPrefix(builtin.DefaultEngine, "unix://"))
+	if err != nil {
+		return
+	}
+	engine := conn.(*net.UnixConn)
+	defer engine.Close()
+	var both sync.WaitGroup
+	copyAll := func(dst, src *net.UnixConn) {
+		_, err := io.Copy(gated{g, dst}, src)
+		g.RLock()
+		defer g.RUnlock()
+		dst.CloseWrite()
+		if err != nil { // who was to read it is gone
+			src.Close()
+		}
+	}
+	both.Go(func() { copyAll(engine, client) })
+	both.Go(func() { copyAll(client, engine) })
+	both.Wait()
+}
+
+// gated writes while the gate is open.
+type gated struct {
+	gate *gate
+	w    io.Writer
+}
+
+func (w gated) Write(p []byte) (int, error) {
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	return w.w.Write(p)
+}
+
+// An engine that hangs when the signal comes, in the middle of a step, and answers
+// again when the container is Cancelled, is left as clean as ever.
+func (s *buildSuite) TestEdgeOfAnEngineThatAnswersLate(c *check.C) {
+	g := newGate(c)
+	defer g.listener.Close()
+	s.setEngine(c, g.host(), "builder: engine")
+	mark := "31" + strings.Repeat("8", 4)
+	mounts := s.steps(c, "RUN busybox sleep "+mark+"\n")
+	mounts["/out"] = attrs{"kind": "tmp"}
+	cr := s.submit(c, []string{"docker", "build", "/src"}, attrs{"mounts": mounts})
+	ctx, stop := context.WithCancelCause(context.Background())
+	var happened time.Time
+	open := make(chan struct{})
+	go func() {
+		defer close(open)
+		for !sleeping(mark) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		g.Lock()
+		happened = time.Now()
+		stop(errors.New("caught signal: terminated"))
+		for s.state(c, cr) != arvados.ContainerStateCancelled {
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		g.Unlock()
+	}()
+	e := s.run(ctx, c, cr, s.site)
+	took := e.at.Sub(happened).Seconds()
+	clean := !sleeping(mark) && len(s.onEngine(c)) == 0
+	<-open
+	c.Logf("a build, on an engine that hangs in a step until the end, and a signal: after %.1f s, %v", took, e)
+	s.checkNothingCame(c, e, arvados.ContainerStateCancelled, "", check.Commentf("%v", e))
+	c.Check(took < 10, check.Equals, true)
+	c.Check(clean || took > 7, check.Equals, true) // it does not go before, while there is time
+	c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*Z warning: the work is not done 5s later.*`)
+	for end := time.Now().Add(time.Minute); sleeping(mark) && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	c.Check(sleeping(mark), check.Equals, false)
+	c.Check(s.onEngine(c), check.HasLen, 0)
+}
+
+// state is that of a request's container.
+func (s *stage) state(c *check.C, cr arvados.ContainerRequest) arvados.ContainerState {
+	var ctr arvados.Container
+	c.Check(s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
+	return ctr.State
+}
