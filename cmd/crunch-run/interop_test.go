@@ -127,6 +127,39 @@ func (s *interopSuite) TestOrdinaryContainer(c *check.C) {
 	c.Check(ends[2], check.DeepEquals, ends[0])
 }
 
+// Where the dispatcher wants a keepstore on the node, stock crunch-run starts one from
+// its own program, be that on disk or in memory.
+func (s *interopSuite) TestLocalKeepstore(c *check.C) {
+	cluster := attrs{
+		"ClusterID":       s.ClusterID,
+		"SystemRootToken": s.SystemRootToken,
+		"ManagementToken": strings.Repeat("m", 40),
+		"Collections":     attrs{"BlobSigning": true, "BlobSigningKey": s.BlobSigningKey, "BlobSigningTTL": "336h", "DefaultReplication": 1},
+		"StorageClasses":  attrs{"default": attrs{"Default": true}},
+		"Volumes": attrs{s.ClusterID + "-nyw5e-000000000000000": attrs{
+			"Driver": "Directory", "DriverParameters": attrs{"Root": filepath.Join(s.data, "keep")}, "Replication": 1, "StorageClasses": attrs{"default": true},
+		}},
+		"Containers": attrs{"LocalKeepLogsToContainerLog": "none"},
+		"Services":   attrs{"Controller": attrs{"ExternalURL": "https://" + s.APIAddress + "/"}},
+		"TLS":        attrs{"Insecure": true},
+	}
+	var outputs []string
+	for _, program := range []string{s.stock, s.front, s.bundle} {
+		cr := s.submit(c, s.ordinary("cat /in/*.tar | sh -c 'read x'; echo result >/out/result"))
+		s.startWith(c, program, cr, 2, cluster)
+		ctr := s.wait(c, cr)
+		logs, err := s.readAll(ctr.Log)
+		c.Assert(err, check.IsNil)
+		c.Logf("%s\n%s", logs["crunch-run.txt"], logs["keepstore.txt"])
+		c.Check(ctr.State, check.Equals, arvados.ContainerStateComplete)
+		c.Check(ctr.ExitCode, check.Equals, 0)
+		c.Check(logs["crunch-run.txt"], check.Matches, `(?s).*using local keepstore process \(pid \d+\) at http://.*`)
+		outputs = append(outputs, ctr.Output)
+	}
+	c.Check(outputs[0], check.Not(check.Equals), "")
+	c.Check(outputs, check.DeepEquals, []string{outputs[0], outputs[0], outputs[0]})
+}
+
 // Either program lists what the other one has started, and ends it, by the
 // commands that dispatch-cloud sends. --list with prices is as since 3.2.1, and
 // before: on stdin without a flag.

@@ -35,20 +35,21 @@ type node struct {
 	dir        string // of the programs
 	front      string // this program
 	site       string // file
+	data       string // folder of the cluster
 	registry   *registrytest.Server
 }
 
 type attrs = map[string]interface{}
 
 func newNode(c *check.C) *node {
-	n := &node{dir: c.MkDir(), registry: registrytest.New()}
+	n := &node{dir: c.MkDir(), data: c.MkDir(), registry: registrytest.New()}
 	n.front, n.site = filepath.Join(n.dir, "crunch-run"), filepath.Join(n.dir, "builtin.yml")
 	out, err := exec.Command("go", "build", "-o", n.front, ".").CombinedOutput()
 	c.Assert(err, check.IsNil, check.Commentf("%s", out))
 	c.Assert(os.WriteFile(n.site, []byte("pull: {registries: ['127.0.0.1:*']}\n"), 0600), check.IsNil)
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
-	n.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: c.MkDir(), Log: quiet, Wrap: n.withLogs})
+	n.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: n.data, Log: quiet, Wrap: n.withLogs})
 	c.Assert(err, check.IsNil)
 	n.root, n.user = n.Client(n.SystemRootToken), n.UserClient(localcluster.User)
 	return n
@@ -185,10 +186,16 @@ func (n *node) call(c *check.C, code int, stdin []byte, program string, args ...
 // start starts a request's container as dispatch-cloud does, with as much on
 // stdin as a large cluster's config has.
 func (n *node) start(c *check.C, program string, cr arvados.ContainerRequest) {
+	n.startWith(c, program, cr, 0, nil)
+}
+
+// startWith is start where the program gets so many buffers for a keepstore of its
+// own, and the configuration of the cluster for it.
+func (n *node) startWith(c *check.C, program string, cr arvados.ContainerRequest, buffers int, cluster attrs) {
 	stdin, err := json.Marshal(attrs{
 		"Env": attrs{"ARVADOS_API_HOST": n.APIAddress, "ARVADOS_API_HOST_INSECURE": "1", "ARVADOS_API_TOKEN": n.SystemRootToken,
 			"InstanceType": `{"ProviderType":"test","Price":1}`, "GatewayAddress": "127.0.0.1:0", "GatewayAuthSecret": "0123"},
-		"KeepBuffers": 0, "EC2SpotCheck": false, "Cluster": nil, "Filler": strings.Repeat("x", 1<<20)})
+		"KeepBuffers": buffers, "EC2SpotCheck": false, "Cluster": cluster, "Filler": strings.Repeat("x", 1<<20)})
 	c.Assert(err, check.IsNil)
 	args := []string{"--detach", "--stdin-config", "--runtime-engine=docker"}
 	if filepath.Base(program) != stockBeside {

@@ -56,9 +56,10 @@ or a portable data hash.`,
 // inspected is an image as inspect prints it. Fields that docker inspect has,
 // too, have docker's names.
 type inspected struct {
-	ID           string `json:"Id"`
+	ID           string `json:"Id"` // what its file is named by
+	ConfigDigest string
 	RepoTags     []string
-	Digests      []string // of index and manifest
+	Digests      []string // of manifest, and of index if it is stored
 	Created      string
 	Os           string
 	Architecture string
@@ -108,10 +109,11 @@ func (s *session) inspect(ctx context.Context, name string) (*inspected, error) 
 	}
 	r := newResult(*coll)
 	shown := &inspected{
-		ID:       digestOf(image.Config),
-		RepoTags: r.Names,
-		Digests:  image.Digests,
-		Created:  config.Created, Os: config.Os, Architecture: config.Architecture, Variant: config.Variant,
+		ID:           hashOf(found.Found),
+		ConfigDigest: digestOf(image.Config),
+		RepoTags:     r.Names,
+		Digests:      image.Digests,
+		Created:      config.Created, Os: config.Os, Architecture: config.Architecture, Variant: config.Variant,
 		Config: config.Config, History: config.History,
 		Arvados: inspectedCollection{
 			Collection:       r.Collection,

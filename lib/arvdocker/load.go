@@ -90,7 +90,7 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 
 // addImageIDFlag adds the flag for a cluster whose nodes call images otherwise.
 func addImageIDFlag(cmd *cobra.Command, id *dockerimage.ImageID) {
-	cmd.Flags().Var(id, "image-id", "what the nodes' engines call a loaded image, "+string(dockerimage.ByConfig)+" or "+string(dockerimage.ByManifest)+", as image_id in their site file")
+	cmd.Flags().Var(id, "image-id", "what the nodes' engines call a loaded image, config or manifest, as image_id in their site file (default config)")
 }
 
 // load stores the image in an archive, and makes its collection if the owner has

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imageref"
 	"git.arvados.org/arvados.git/lib/imagesource/registry"
@@ -67,6 +68,7 @@ here. If your home (or the project) has the image already, nothing is submitted.
 	}
 	cmd.Flags().StringVar(&platform, "platform", "", "os/arch[/variant] of the image (default: that of the node)")
 	flags.add(cmd)
+	cmd.Flags().Var(&flags.imageID, "image-id", "take no image that is there unless its file is named by this, config or manifest (default: either will do)")
 	return cmd
 }
 
@@ -100,7 +102,7 @@ func (s *session) pull(ctx context.Context, ref imageref.Ref, platform string, f
 		digest, err = source.Digest(ctx, ref)
 		return err
 	})
-	if digest != "" {
+	if digest != "" && f.imageID == "" {
 		// An index has images for several platforms.
 		r, err := s.pulledBefore(ctx, ref, digest, owner, f, arvados.Filter{Attr: "properties." + keyPlatform, Operator: "in", Operand: platforms})
 		if r != nil || err != nil {
@@ -125,7 +127,15 @@ func (s *session) pull(ctx context.Context, ref imageref.Ref, platform string, f
 		if image != nil {
 			// Another index may have led to it before, or the platform be
 			// written in another way.
-			r, err := s.pulledBefore(ctx, ref, image.Digests[len(image.Digests)-1], owner, f)
+			manifest := image.Digests[len(image.Digests)-1]
+			var named []arvados.Filter
+			switch f.imageID {
+			case dockerimage.ByConfig:
+				named = []arvados.Filter{{Attr: "properties." + keyHash, Operator: "=", Operand: digestOf(image.Config)}}
+			case dockerimage.ByManifest: // another one if there are zstd layers; then the node finds what is there
+				named = []arvados.Filter{{Attr: "properties." + keyHash, Operator: "=", Operand: manifest}}
+			}
+			r, err := s.pulledBefore(ctx, ref, manifest, owner, f, named...)
 			if r != nil || err != nil {
 				return r, err
 			}
@@ -162,8 +172,8 @@ func (f *requestFlags) pullRequest(owner string, ref imageref.Ref, platform stri
 		return nil, err
 	}
 	// What a digest means never changes, so that what somebody else has
-	// pulled is as good.
-	request["use_existing"] = ref.Digest != ""
+	// pulled is as good, but for what its file is named by.
+	request["use_existing"] = ref.Digest != "" && f.imageID == ""
 	request["description"] = describePull(ref, credentials != nil)
 	return request, nil
 }

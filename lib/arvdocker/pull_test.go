@@ -77,6 +77,20 @@ func (s *pullSuite) TestTagMoves(c *check.C) {
 	c.Check(second.PortableDataHash, check.Not(check.Equals), first.PortableDataHash)
 }
 
+// Once nodes call images by their manifests, what is there is no good: neither an
+// image named otherwise, nor a container that has made one.
+func (s *pullSuite) TestNamedOtherwise(c *check.C) {
+	name := s.registry.Host() + "/lab/tool:1"
+	s.registry.Push("lab/tool:1", randomimage.New(1, 4096))
+	first := s.result(c, "pull", name)
+	again := s.result(c, "pull", "--image-id", "config", name)
+	c.Check(again.Existed, check.Equals, true)
+	c.Check(again.Collection, check.Equals, first.Collection)
+	var request arvados.ContainerRequest
+	c.Assert(json.Unmarshal([]byte(s.run(c, "pull", "--image-id", "manifest", "--dry-run", name).out), &request), check.IsNil)
+	c.Check(request.UseExisting, check.Equals, false)
+}
+
 func (s *pullSuite) TestDryRunAndNoWait(c *check.C) {
 	digest := s.registry.Push("lab/tool:1", randomimage.New(1, 5*mib, 4096))
 	name := s.registry.Host() + "/lab/tool:1"

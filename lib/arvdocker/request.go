@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagesource/registry"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
@@ -42,6 +43,7 @@ type requestFlags struct {
 	cores       int
 	credentials string
 	links       string
+	imageID     dockerimage.ImageID // of pull; "" for either
 }
 
 func (f *requestFlags) add(cmd *cobra.Command) {

@@ -123,12 +123,8 @@ func (u *setup) publishRunner(ctx context.Context, name string) (string, error) 
 	if name == "" {
 		name = usualRunner + "-builtin:" + tagIn(base.Properties.RepoTags, u.flags.base)
 	}
-	hash, err := base.Hash()
-	if err != nil {
-		return "", err
-	}
 	return u.publish(ctx, imagetar.Image{Config: raw, Layers: append(slices.Clone(img.Layers), layer)}, name,
-		[]dockerimage.Base{{Name: u.flags.base, Hash: hash, PDH: base.PDH}})
+		[]dockerimage.Base{{Name: u.flags.base, Hash: digestOf(img.Config), PDH: base.PDH}})
 }
 
 // tagIn is the tag of the first name that says more than latest.

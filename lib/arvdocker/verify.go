@@ -74,7 +74,7 @@ func (s *session) verify(ctx context.Context, name string, asJSON bool) error {
 			found.UUID, report.PDH, report.ConfigDigest, report.Platform, report.Layers, report.Size})
 	} else if report.OK() {
 		_, err = fmt.Fprintf(s.Stdout, "%s: OK, %s for %s, %d layers, %s unpacked\n",
-			found.UUID, report.ConfigDigest, report.Platform, report.Layers, builtin.Size(report.Size))
+			found.UUID, hashOf(found), report.Platform, report.Layers, builtin.Size(report.Size))
 	} else {
 		for _, problem := range report.Problems {
 			fmt.Fprintf(s.Stdout, "%s: %s\n", found.UUID, problem)

@@ -29,7 +29,10 @@ func Describe(ctx context.Context, keep keepfile.BlockReader, found Found, most 
 		return Properties{}, err
 	}
 	saved := describe(img.Image)
-	p := Properties{Digests: saved.Digests, Platform: saved.Platform, PDH: found.PDH}
+	if saved.Hash, err = found.Hash(); err != nil {
+		return Properties{}, err
+	}
+	p := Properties{Digests: saved.allDigests(), Platform: saved.Platform, PDH: found.PDH}
 	if p.Size, err = img.unpackedSize(ctx, keep); err != nil && !errors.Is(err, errTooMuch) {
 		return Properties{}, found.blame("", err)
 	}

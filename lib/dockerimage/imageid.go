@@ -37,13 +37,8 @@ func (id *ImageID) Set(text string) error {
 	return fmt.Errorf("%q is neither %s nor %s", text, ByConfig, ByManifest)
 }
 
-// String is what Set takes.
-func (id ImageID) String() string {
-	if id == "" {
-		return string(ByConfig)
-	}
-	return string(id)
-}
+// String is what Set takes, or "" for the zero value.
+func (id ImageID) String() string { return string(id) }
 
 // Type is what a flag's help says of its value.
 func (id ImageID) Type() string { return "DIGEST" }

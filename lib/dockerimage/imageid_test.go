@@ -39,7 +39,16 @@ func (s *imageIDSuite) TestNamedByManifest(c *check.C) {
 	props := byManifest.Properties([]string{"app:1"}, time.Time{})
 	c.Check(props.Hash, check.Equals, layout.ManifestDigest)
 	c.Check(props.Digests, check.DeepEquals, []string{layout.ManifestDigest, layout.ConfigDigest})
+	c.Check(props.ImageID(), check.Equals, ByManifest)
+	c.Check(byConfig.Properties(nil, time.Time{}).ImageID(), check.Equals, ByConfig)
 	s.cl.valid(c, byManifest)
+	found := Found{ManifestText: byManifest.ManifestText, PDH: byManifest.PDH} // as if somebody else had stored it
+	described, err := Describe(s.ctx, s.cl.keep.As("alices-token"), found, 1<<30)
+	c.Assert(err, check.IsNil)
+	c.Check(described.Digests, check.DeepEquals, props.Digests)
+
+	img.Digests = nil // an image that no registry knows
+	c.Check(s.saveAs(c, ByManifest, img).Properties(nil, time.Time{}).Digests, check.DeepEquals, props.Digests)
 
 	uuid := s.cl.addImage(alice, byManifest)
 	for _, name := range []string{layout.ManifestDigest, layout.ConfigDigest, strings.TrimPrefix(layout.ConfigDigest, "sha256:")[:12], "app@" + layout.ManifestDigest} {
@@ -72,7 +81,7 @@ func (s *imageIDSuite) TestTheOtherNameIsAnotherCollection(c *check.C) {
 
 func (s *imageIDSuite) TestFlag(c *check.C) {
 	var id ImageID
-	c.Check(id.String(), check.Equals, "config")
+	c.Check(id.String(), check.Equals, "")
 	for _, text := range []string{"manifest", "config"} {
 		c.Check(id.Set(text), check.IsNil)
 		c.Check(id.String(), check.Equals, text)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 	KeyRepoTag   = "docker-image-repo-tag"
 	KeyTimestamp = "docker-image-timestamp"
 
-	keyMarker   = "arv:docker-image"
+	KeyMarker   = "arv:docker-image"
 	KeyDigest   = "arv:docker-image-digest"
 	KeyPlatform = "arv:docker-image-platform"
 	KeyLayers   = "arv:docker-image-layers"
@@ -49,7 +50,7 @@ type Properties struct {
 	Hash      string    // "sha256:<64 hex>", the file's name without .tar
 	RepoTags  []string  // names, "alpine:3.22"
 	Timestamp time.Time // "created" of the image's config
-	Digests   []string  // of index and manifest, and of the config where Hash is not that
+	Digests   []string  // of index and manifest; where Hash is not that of the config, both of these, too
 	Platform  string    // "linux/arm64/v8"
 	Layers    []string  // digests of the layers that have blocks of their own
 	Size      int64     // of all layers unpacked, in bytes
@@ -62,13 +63,22 @@ type Properties struct {
 // Base is an image that another was built upon.
 type Base struct {
 	Name string // as the recipe has it
-	Hash string // as in Properties
+	Hash string // digest of its config
 	PDH  string // of the collection it came from, "" if it came from a registry
+}
+
+// ImageID says what the image's file is named by. What programs have stored that say
+// nothing of digests counts as named by the config.
+func (p Properties) ImageID() ImageID {
+	if slices.Contains(p.Digests, p.Hash) {
+		return ByManifest
+	}
+	return ByConfig
 }
 
 // Map is the properties as the API server takes them.
 func (p Properties) Map() map[string]interface{} {
-	m := map[string]interface{}{keyMarker: "1"}
+	m := map[string]interface{}{KeyMarker: "1"}
 	setString := func(key, value string) {
 		if value != "" {
 			m[key] = value

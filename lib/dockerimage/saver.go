@@ -61,21 +61,29 @@ type Saved struct {
 // Properties are those of the collection to be, with the image's names as of
 // the given time.
 func (s *Saved) Properties(repoTags []string, tagged time.Time) Properties {
-	digests := s.Digests
-	if s.Hash != s.ConfigDigest { // by which some engines, and people, know it
-		digests = append(slices.Clone(digests), s.ConfigDigest)
-	}
 	return Properties{
 		Hash:      s.Hash,
 		RepoTags:  repoTags,
 		Timestamp: s.Created,
-		Digests:   digests,
+		Digests:   s.allDigests(),
 		Platform:  s.Platform,
 		Layers:    s.Layers,
 		Size:      s.Size,
 		Tagged:    tagged,
 		PDH:       s.PDH,
 	}
+}
+
+// allDigests are those by which the image can be looked for besides the name of its
+// file. That is among them if it is not the config's, by which ImageID tells it.
+func (s *Saved) allDigests() []string {
+	all := slices.Clone(s.Digests)
+	for _, digest := range []string{s.Hash, s.ConfigDigest} {
+		if s.Hash != s.ConfigDigest && !slices.Contains(all, digest) {
+			all = append(all, digest)
+		}
+	}
+	return all
 }
 
 // Save stores an image whose layers can be read in any order and more than

@@ -17,7 +17,7 @@ var _ = check.Suite(&twinsSuite{})
 type twinsSuite struct{}
 
 func (*twinsSuite) TestWithTwins(c *check.C) {
-	raw := map[string]interface{}{KeyHash: "h", KeyTimestamp: "t", KeyRepoTag: "a:1", keyMarker: "1", "mine": "m"}
+	raw := map[string]interface{}{KeyHash: "h", KeyTimestamp: "t", KeyRepoTag: "a:1", KeyMarker: "1", "mine": "m"}
 	refusal := func(status int, text string) error {
 		return fmt.Errorf("wrapped: %w", &arvados.TransactionError{StatusCode: status, Errors: []string{text}})
 	}
@@ -39,7 +39,7 @@ func (*twinsSuite) TestWithTwins(c *check.C) {
 		c.Check(RefusesKeys(trial.err), check.Equals, trial.want || len(trial.raw) == 1, check.Commentf("%v", trial.err))
 		if ok {
 			c.Check(got, check.DeepEquals, map[string]interface{}{
-				Twin + KeyHash: "h", Twin + KeyTimestamp: "t", KeyRepoTag: "a:1", keyMarker: "1", "mine": "m"})
+				Twin + KeyHash: "h", Twin + KeyTimestamp: "t", KeyRepoTag: "a:1", KeyMarker: "1", "mine": "m"})
 			c.Check(trial.raw, check.HasLen, 5) // it is another map
 		}
 	}

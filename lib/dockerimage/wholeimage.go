@@ -5,6 +5,7 @@
 package dockerimage
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -91,7 +92,7 @@ func (f Found) isCopyOf(img imagetar.Image, configDigest string, id ImageID) err
 	case hash != configDigest && !slices.Contains(f.Properties.Digests, configDigest):
 		return fmt.Errorf("it has the image %s", file.Path)
 	case (hash == configDigest) == (id == ByManifest):
-		return fmt.Errorf("its file %s is not named by the image's %s", file.Path, id)
+		return fmt.Errorf("its file %s is not named by the image's %s", file.Path, cmp.Or(id, ByConfig))
 	}
 	for _, layer := range img.Layers {
 		if imagetar.CompressionOf(layer.MediaType) == imagetar.Zstd {

@@ -131,7 +131,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	}
 	flags.StringVar(&f.tar, "tar", "", "store the image in this `file`, - is standard input; no engine is needed")
 	flags.StringVar(&f.tagExisting, "tag-existing", "", "give the `image` in Arvados, by portable data hash, UUID of its collection, hash or name, one more name")
-	flags.Var(&f.imageID, "image-id", "what the engines of the cluster's nodes call a loaded image: config, or manifest if they have containerd's image store")
+	flags.Var(&f.imageID, "image-id", "what the engines of the cluster's nodes call a loaded image: config, or manifest if they have containerd's image store (default config)")
 	for _, group := range [][]string{
 		{"pull", "no-pull"},
 		{"progress", "no-progress", "batch-progress"},

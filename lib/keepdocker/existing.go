@@ -31,7 +31,7 @@ func (s *session) resolve(ctx context.Context, name string) (dockerimage.Found, 
 
 // findHash finds an unchanged image by its id on an engine, of the owner if there
 // is one, else of anybody; nil if there is none whose file has the right name.
-func (s *session) findHash(ctx context.Context, id string, isRight func(hash string) bool) (*dockerimage.Found, error) {
+func (s *session) findHash(ctx context.Context, id string, isRight func(hash string, p dockerimage.Properties) bool) (*dockerimage.Found, error) {
 	for _, policy := range []dockerimage.Policy{
 		{Links: true, Trust: dockerimage.TrustOwn, Own: []string{s.owner}},
 		{Links: true},
@@ -47,7 +47,7 @@ func (s *session) findHash(ctx context.Context, id string, isRight func(hash str
 		if err != nil {
 			return nil, err // Resolve finds nothing like that
 		}
-		if isRight(hash) {
+		if isRight(hash, found.Properties) {
 			return &found.Found, nil
 		}
 	}
@@ -55,7 +55,7 @@ func (s *session) findHash(ctx context.Context, id string, isRight func(hash str
 }
 
 // anyHash is for those who want the image whatever it is named by.
-func anyHash(string) bool { return true }
+func anyHash(string, dockerimage.Properties) bool { return true }
 
 // adopt makes an image that is in Arvados one of the owner, with the names. What
 // the owner has stays as it is but for names and what it lacks.

@@ -25,8 +25,8 @@ const (
 	// timeFormat is what %c means in the C locale.
 	timeFormat = "Mon Jan _2 15:04:05 2006"
 
-	linkHash = "docker_image_hash"
-	linkName = "docker_image_repo+tag"
+	linkHash = dockerimage.LinkHash
+	linkName = dockerimage.LinkName
 )
 
 // row is a line of the list.
@@ -162,7 +162,7 @@ func (s *session) links(ctx context.Context, class string) ([]arvados.Link, erro
 }
 
 func preferenceOf(link arvados.Link) preference {
-	said, _ := link.Properties["image_timestamp"].(string)
+	said, _ := link.Properties[dockerimage.LinkTime].(string)
 	return preference{made: naiveTime(said), since: link.CreatedAt}
 }
 
@@ -189,7 +189,7 @@ func place(coll arvados.Collection) (string, time.Time) { return coll.UUID, coll
 // described are the collections that say themselves that they are images.
 func (s *session) described(ctx context.Context) (map[string]arvados.Collection, error) {
 	found := map[string]arvados.Collection{}
-	for _, key := range []string{"arv:docker-image", "docker-image-repo-tag"} {
+	for _, key := range []string{dockerimage.KeyMarker, dockerimage.KeyRepoTag} {
 		colls, err := every(ctx, s, "collections", []arvados.Filter{{Attr: "properties." + key, Operator: "exists", Operand: true}}, collectionAttrs, place)
 		if err != nil {
 			return nil, err

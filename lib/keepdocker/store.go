@@ -5,6 +5,7 @@
 package keepdocker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,8 +54,10 @@ func (s *session) storeImage(ctx context.Context, args []string) (string, error)
 		if err != nil {
 			return "", engineFault(err)
 		}
-		found, err := s.findHash(ctx, img.ID, func(hash string) bool {
-			byManifest := (hash == img.ID) == (info.Store == engine.StoreContainerd)
+		found, err := s.findHash(ctx, img.ID, func(hash string, p dockerimage.Properties) bool {
+			// The Python tool names an image as the engine does, and says
+			// no more of it.
+			byManifest := p.ImageID() == dockerimage.ByManifest || hash == img.ID && info.Store == engine.StoreContainerd
 			return byManifest == (s.imageID == dockerimage.ByManifest)
 		})
 		if err != nil {
@@ -133,6 +136,9 @@ func (s *session) storeFromArvados(ctx context.Context, w wanted, reason error) 
 		return "", fmt.Errorf("%w; and in Arvados: %w", reason, err)
 	}
 	s.say("%v; so the image in Arvados is taken, of collection %s", reason, found.UUID)
+	if is := found.Properties.ImageID(); is != cmp.Or(s.imageID, dockerimage.ByConfig) {
+		s.warn("its file is named by the %s of the image (--image-id %s), which stays so", is, is)
+	}
 	hash, err := found.Hash()
 	if err != nil {
 		return "", err // Resolve finds nothing like that
@@ -243,7 +249,7 @@ func (s *session) save(ctx context.Context, in io.Reader) (*dockerimage.Saved, e
 // are known only once they have been read.
 func (s *session) create(ctx context.Context, saved *dockerimage.Saved, n names) (string, error) {
 	if !s.force {
-		found, err := s.findHash(ctx, saved.Hash, func(hash string) bool { return hash == saved.Hash })
+		found, err := s.findHash(ctx, saved.Hash, func(hash string, _ dockerimage.Properties) bool { return hash == saved.Hash })
 		if err != nil {
 			return "", err
 		}

@@ -112,7 +112,13 @@ func (s *storeSuite) TestContainerdStore(c *check.C) {
 		archive.Close()
 		c.Check(list[0].Path, check.Equals, loaded+".tar")
 		c.Check(named.Properties["docker-image-hash"], check.Equals, loaded)
-		docker(c, secondEngine, nil, "rmi", "-f", loaded)
+		if loaded != id { // else it was there before
+			docker(c, secondEngine, nil, "rmi", loaded)
+		}
+
+		// Both are found again, each under its name.
+		c.Check(s.store(c, call{engine: from}, "--image-id", "manifest", name), check.Equals, named.UUID)
+		c.Check(s.store(c, call{engine: from}, name), check.Equals, uuid)
 	}
 }
 
