@@ -42,8 +42,8 @@ const probe = "arv-docker doctor\n"
 // refusedKeys are the properties of images that no server lets through where the
 // vocabulary is strict and has not got them, with labels for people.
 var refusedKeys = []struct{ key, label string }{
-	{"docker-image-hash", "Docker image hash"},
-	{"docker-image-timestamp", "Docker image timestamp"},
+	{dockerimage.KeyHash, "Docker image hash"},
+	{dockerimage.KeyTimestamp, "Docker image timestamp"},
 }
 
 // discovered is what the API server says of itself.

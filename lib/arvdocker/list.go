@@ -29,9 +29,9 @@ const (
 // Classes of links that say that a collection is an image, and the property of
 // theirs that tells when it was made.
 const (
-	linkHash = "docker_image_hash"
-	linkName = "docker_image_repo+tag"
-	linkTime = "image_timestamp"
+	linkHash = dockerimage.LinkHash
+	linkName = dockerimage.LinkName
+	linkTime = dockerimage.LinkTime
 )
 
 // listedImage is an image in the list.

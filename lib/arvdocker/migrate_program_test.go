@@ -52,8 +52,9 @@ func (f *fixture) client(c *check.C, args ...string) *exec.Cmd {
 }
 
 // killUntilDone starts arv-docker migrate, and kills it at random times, most times at
-// most, until it comes to its end by itself. midway is how often it was started with
-// a resume file from which it could go on.
+// most, until it comes to its end by itself: some time after it was started, or after
+// it has got further, so that it gets somewhere however slow the machine is. midway
+// is how often it was started with a resume file from which it could go on.
 func (f *fixture) killUntilDone(c *check.C, rng *rand.Rand, most int, resume string, args ...string) (kills, midway int) {
 	for done := false; !done; {
 		at, err := imagemigrate.LoadPosition(resume)
@@ -63,14 +64,37 @@ func (f *fixture) killUntilDone(c *check.C, rng *rand.Rand, most int, resume str
 		}
 		cmd := f.client(c, append([]string{"migrate", "--resume", resume}, args...)...)
 		c.Assert(cmd.Start(), check.IsNil)
-		wait := 60*time.Millisecond + time.Duration(rng.IntN(400))*time.Millisecond
-		if kills == most {
-			wait = 2 * time.Minute
+		var failed error
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			failed = cmd.Wait()
+		}()
+		endsWithin := func(wait time.Duration) bool {
+			select {
+			case <-ended:
+				return true
+			case <-time.After(wait):
+				return false
+			}
 		}
-		timer := time.AfterFunc(wait, func() { _ = cmd.Process.Kill() }) // fails if it has ended
-		done = cmd.Wait() == nil
-		timer.Stop()
-		if !done {
+		wait := 2 * time.Minute
+		if kills < most {
+			// More often short than long, to be in time where all is fast.
+			wait = time.Duration(rng.IntN(20)*rng.IntN(20)) * time.Millisecond
+			if rng.IntN(2) == 0 {
+				until(c, "it gets further", func() bool {
+					now, err := imagemigrate.LoadPosition(resume)
+					c.Assert(err, check.IsNil)
+					return now.After != at.After || endsWithin(0)
+				})
+			}
+		}
+		if !endsWithin(wait) {
+			_ = cmd.Process.Kill() // fails if it has ended
+		}
+		<-ended
+		if done = failed == nil; !done {
 			c.Assert(kills < most, check.Equals, true)
 			c.Assert(cmd.ProcessState.ExitCode(), check.Equals, -1) // by the signal, not by an error
 			kills++

@@ -211,6 +211,15 @@ func (s *migrateSuite) TestVocabularyUnknown(c *check.C) {
 	a := s.callWith(c, call{api: client}, "migrate", "--sql=host=/nowhere", "--rollback-file", filepath.Join(c.MkDir(), "rollback"))
 	c.Check(a.code, check.Equals, 1)
 	c.Check(a.err, check.Matches, `arv-docker: api: GET vocabulary .*403 Forbidden.*\n`)
+	a = s.callWith(c, call{api: client}, "migrate", "--sql=host=/nowhere", "--dry-run")
+	c.Check(a.code, check.Equals, 1)
+	c.Check(a.err, check.Matches, `arv-docker: api: GET vocabulary .*403 Forbidden.*\n`)
+	// An API server says so when it refuses something.
+	s.linked(c, 1, nil, "lab/app:1")
+	a = s.callWith(c, call{api: client}, "migrate", "--dry-run")
+	c.Check(a.code, check.Equals, 0)
+	c.Check(a.out, check.Matches, `(?s).*collections to be written: 1, .*`)
+	c.Check(a.err, check.Equals, "the server shows no vocabulary: it may turn out strict when properties are written\n")
 }
 
 // What others have written does nothing to a terminal.

@@ -17,11 +17,11 @@ import (
 // Keys of the properties of image collections that this package writes or asks
 // for by itself; doc/image-collection.md has all of them.
 const (
-	keyMarker  = "arv:docker-image"
-	keyRepoTag = "docker-image-repo-tag"
-	keyDigest  = "arv:docker-image-digest"
-
-	keyPlatform = "arv:docker-image-platform"
+	keyMarker   = dockerimage.KeyMarker
+	keyRepoTag  = dockerimage.KeyRepoTag
+	keyHash     = dockerimage.KeyHash
+	keyDigest   = dockerimage.KeyDigest
+	keyPlatform = dockerimage.KeyPlatform
 	// keyLinks says that the links of all names are there, or not needed.
 	keyLinks = "arv:docker-image-links"
 )

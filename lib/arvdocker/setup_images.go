@@ -26,9 +26,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// keyHash is the property of an image's hash.
-const keyHash = "docker-image-hash"
-
 // madeBy is what the history of an image says of a layer from here.
 const madeBy = "arv-docker setup"
 

@@ -51,11 +51,20 @@ func (s apiStore) LinksTo(ctx context.Context, head string) ([]arvados.Link, err
 const collectionPage = 100
 
 var (
-	headAttrs = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "manifest_text", "properties"}
-	lostAttrs = []string{"uuid", "current_version_uuid"}
+	headAttrs  = []string{"uuid", "owner_uuid", "portable_data_hash", "created_at", "manifest_text", "properties"}
+	writeAttrs = []string{"uuid", "owner_uuid", "portable_data_hash", "properties"}
+	lostAttrs  = []string{"uuid", "current_version_uuid"}
 )
 
 func (s apiStore) Collections(ctx context.Context, attr string, values []string) ([]Collection, error) {
+	return s.collections(ctx, headAttrs, attr, values)
+}
+
+func (s apiStore) Properties(ctx context.Context, uuids []string) ([]Collection, error) {
+	return s.collections(ctx, writeAttrs, "uuid", uuids)
+}
+
+func (s apiStore) collections(ctx context.Context, attrs []string, attr string, values []string) ([]Collection, error) {
 	var all []Collection
 	for chunk := range slices.Chunk(values, collectionPage) {
 		after := ""
@@ -64,7 +73,7 @@ func (s apiStore) Collections(ctx context.Context, attr string, values []string)
 			limit := collectionPage
 			err := s.api.RequestAndDecodeContext(ctx, &list, http.MethodGet, "arvados/v1/collections", nil, arvados.ResourceListParams{
 				Filters: []arvados.Filter{{Attr: attr, Operator: "in", Operand: chunk}, {Attr: "uuid", Operator: ">", Operand: after}},
-				Select:  headAttrs, Order: "uuid", Limit: &limit, Count: "none",
+				Select:  attrs, Order: "uuid", Limit: &limit, Count: "none",
 			})
 			if err != nil {
 				return nil, apiFault("list", "collections", err)
@@ -222,7 +231,7 @@ func (s apiStore) unchanged(ctx context.Context, changes []Planned) (map[string]
 	var list struct{ Items []Collection }
 	err := s.api.RequestAndDecodeContext(ctx, &list, http.MethodGet, "arvados/v1/collections", nil, arvados.ResourceListParams{
 		Filters: []arvados.Filter{{Attr: "uuid", Operator: "in", Operand: uuids}},
-		Select:  []string{"uuid", "owner_uuid", "portable_data_hash", "properties"}, Limit: &limit, Count: "none",
+		Select:  writeAttrs, Limit: &limit, Count: "none",
 	})
 	if err != nil {
 		return nil, apiFault("list", "collections", err)

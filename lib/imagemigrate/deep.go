@@ -28,30 +28,49 @@ type told struct {
 	err        error
 }
 
-// deepen adds to changes what the images tell in which something is missing. It is
-// false if images had to be read for that first: nothing is added then, and
-// collections have to be looked at anew.
-func (r *run) deepen(ctx context.Context, jobs []*job) (bool, error) {
-	if r.Deep == nil {
-		return true, nil
+// learned is what is planned once all images have been read that have to be.
+func (r *run) learned(ctx context.Context, chunk []group) ([]*job, error) {
+	for {
+		jobs, err := r.plan(ctx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		var unknown []*job
+		for _, j := range jobs {
+			if !r.tells(j) {
+				continue
+			}
+			if said, ok := r.told[j.content()]; ok {
+				j.deepen(said)
+			} else {
+				unknown = append(unknown, j)
+			}
+		}
+		if len(unknown) == 0 {
+			return jobs, nil
+		}
+		if err := r.learn(ctx, unknown); err != nil {
+			return nil, err
+		}
+		// That takes minutes: what collections have may be another by now.
 	}
+}
+
+// tells reports whether the image is to tell what links do not.
+func (r *run) tells(j *job) bool {
+	return r.Deep != nil && j.coll.UUID != "" && j.coll.Obstacle == "" && !j.change.Left && lacks(j.coll.Properties)
+}
+
+// content is what images are known by while they are read: a collection may get
+// another one meanwhile.
+func (j *job) content() string { return j.coll.UUID + " " + j.coll.PortableDataHash }
+
+// learn reads images.
+func (r *run) learn(ctx context.Context, jobs []*job) error {
 	var mtx sync.Mutex
-	complete := true
 	readers, reading := errgroup.WithContext(ctx)
 	readers.SetLimit(cmp.Or(r.Parallel, defaultParallel))
 	for _, j := range jobs {
-		if j.coll.UUID == "" || j.coll.Obstacle != "" || j.change.Left || !lacks(j.coll.Properties) {
-			continue
-		}
-		key := j.coll.UUID + " " + j.coll.PortableDataHash
-		mtx.Lock()
-		known, ok := r.told[key]
-		mtx.Unlock()
-		if ok {
-			j.deepen(known)
-			continue
-		}
-		complete = false
 		readers.Go(func() error {
 			properties, err := dockerimage.Describe(reading, r.Deep, j.coll.foundIn(), maxDeep)
 			if reading.Err() != nil {
@@ -63,17 +82,18 @@ func (r *run) deepen(ctx context.Context, jobs []*job) (bool, error) {
 			}
 			mtx.Lock()
 			defer mtx.Unlock()
-			r.told[key] = told{properties, err}
+			r.told[j.content()] = told{properties, err}
 			return nil
 		})
 	}
-	return complete, readers.Wait()
+	return readers.Wait()
 }
 
 // isTrouble reports whether reading other images makes no sense either: Keep does
-// not answer, or does not take the token.
+// not answer, or does not take the token. What is wrong with an image is not Keep's,
+// and may be told in words of the image, which anybody can have written.
 func isTrouble(err error) bool {
-	return err != nil && (fault.Transient(err) || forbidden.MatchString(err.Error()))
+	return fault.Transient(err) || fault.SideOf(err) == fault.Keep && forbidden.MatchString(err.Error())
 }
 
 // forbidden is how clients of Keep say that it does not take a token, in words only.

@@ -5,6 +5,8 @@
 package imagemigrate
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
 
@@ -109,6 +112,30 @@ func (t *deepSuite) TestChangedMeanwhile(c *check.C) {
 	c.Check(t.rows[other].Cases, check.DeepEquals, []Case{{Kind: TrashedHead}})
 }
 
+// Whatever is written in an archive, only that image is not read.
+func (t *deepSuite) TestWordsOfAnImage(c *check.C) {
+	good, said := t.saved(c, 1, nil)
+	for i, word := range []string{"a: 403 b", "HTTP 401 x"} {
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		text := `[{"Config":"` + word + `","RepoTags":null,"Layers":[]}]`
+		c.Assert(w.WriteHeader(&tar.Header{Name: "manifest.json", Mode: 0644, Size: int64(len(text))}), check.IsNil)
+		_, err := w.Write([]byte(text))
+		c.Assert(err, check.IsNil)
+		c.Assert(w.Close(), check.IsNil)
+		block, err := t.keep.As("admin").BlockWrite(t.ctx, arvados.BlockWriteOptions{Data: archive.Bytes()})
+		c.Assert(err, check.IsNil)
+		uuid := t.s.collection(alice, fmt.Sprintf(". %s 0:%d:sha256\\072%s.tar\n", block.Locator, archive.Len(), hexOf(10+i)), nil)
+		t.s.link(alice, className, "lab/odd:1", uuid, made)
+		summary, err := t.run(c, false)
+		c.Assert(err, check.IsNil)
+		c.Check(summary.Cases[NotRead], check.Equals, i+1)
+		cases := t.rows[uuid].Cases
+		c.Check(cases[len(cases)-1].Detail, check.Matches, `request: .*`+word+`.*`)
+	}
+	c.Check(dockerimage.ParseProperties(t.s.get(good)["properties"].(record)).PDH, check.Equals, said.PDH)
+}
+
 // An image that cannot be read gets what links tell; a run that is stopped says
 // nothing of images.
 func (t *deepSuite) TestKeepFails(c *check.C) {
@@ -131,7 +158,7 @@ func (t *deepSuite) TestKeepFails(c *check.C) {
 		c.Check(fault.Transient(err), check.Equals, transient)
 		c.Check(t.s.writes, check.Equals, writes)
 	}
-	c.Check(isTrouble(errors.New(`read block: http://keep/x: HTTP 401 ""`)), check.Equals, true) // as the SDK of Arvados has it
+	c.Check(isTrouble(&fault.Error{Side: fault.Keep, Err: errors.New(`http://keep/x: HTTP 401 ""`)}), check.Equals, true) // as the SDK of Arvados has it
 	t.keep.Script = func(context.Context, *keeptest.Op) error {
 		cancel()
 		return errors.New("stopped")

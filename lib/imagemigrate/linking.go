@@ -20,7 +20,8 @@ import (
 type linking struct {
 	*ToLinks
 	Position
-	pace *pace
+	store Store // by its API
+	pace  *pace
 }
 
 // linkJob is one collection and the links that it lacks.
@@ -86,7 +87,7 @@ func (l *linking) plan(ctx context.Context, colls []Collection) ([]*linkJob, err
 		}
 		jobs = append(jobs, j)
 	}
-	no, err := ByAPI(l.API, l.Parallel).Frozen(ctx, slices.Sorted(maps.Keys(owners)))
+	no, err := l.store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
 	if err != nil {
 		return nil, err
 	}

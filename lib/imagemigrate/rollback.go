@@ -185,7 +185,7 @@ func (b *rollingBack) read(ctx context.Context, batch []undoing) (map[string]Col
 			uuids = append(uuids, u.Collection)
 		}
 	}
-	list, err := b.Store.Collections(ctx, "uuid", uuids)
+	list, err := b.Store.Properties(ctx, uuids)
 	if err != nil {
 		return nil, nil, err
 	}

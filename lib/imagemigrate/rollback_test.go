@@ -8,11 +8,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
 
@@ -90,6 +93,28 @@ func (t *rollbackSuite) TestOrder(c *check.C) {
 	c.Assert(err, check.IsNil)
 	c.Check(summary.Failed, check.Equals, 1)
 	c.Check(summary.LastFailure, check.Matches, uuid+": .*frozen")
+}
+
+// noManifests is a server that refuses to give them.
+type noManifests struct{ *view }
+
+func (a noManifests) RequestAndDecodeContext(ctx context.Context, dst interface{}, method, path string, body io.Reader, params interface{}) error {
+	if list, ok := params.(arvados.ResourceListParams); ok && slices.Contains(list.Select, "manifest_text") {
+		return refusal(500, "too much")
+	}
+	return a.view.RequestAndDecodeContext(ctx, dst, method, path, body, params)
+}
+
+// Nothing is asked for that undoing does not take.
+func (t *rollbackSuite) TestNoManifests(c *check.C) {
+	s := &server{}
+	uuid := s.image(alice, 1, record{"n": "two"})
+	file := rollbackFile(c)
+	c.Assert(file.add(Undo{uuid, json.RawMessage(`{"n":"one"}`), json.RawMessage(`{"n":"two"}`)}), check.IsNil)
+	summary, err := (&Rollback{Store: ByAPI(noManifests{&view{server: s}}, 0), Path: closed(c, file)}).Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Written, check.Equals, 1)
+	c.Check(s.get(uuid)["properties"], check.DeepEquals, record{"n": "one"})
 }
 
 func (t *rollbackSuite) TestBadFiles(c *check.C) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -53,11 +54,28 @@ func OpenRollback(path string) (*RollbackFile, error) {
 	if err == nil {
 		err = file.Truncate(end)
 	}
+	if err == nil && end == 0 { // it may be new
+		err = syncFolder(path)
+	}
 	if err != nil {
 		file.Close()
-		return nil, &fault.Error{Op: "read rollback file", Side: fault.Request, Err: err}
+		return nil, &fault.Error{Op: "prepare rollback file", Side: fault.Request, Err: err}
 	}
 	return &RollbackFile{file: file}, nil
+}
+
+// syncFolder makes sure that a file is still in its folder after power has failed.
+func syncFolder(path string) error {
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	err = folder.Sync()
+	if errors.Is(err, syscall.EINVAL) { // file systems for which that goes without saying
+		return nil
+	}
+	return err
 }
 
 // Close closes the file.

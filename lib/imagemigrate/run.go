@@ -52,7 +52,7 @@ type run struct {
 	// twins are written once a server has refused keys because its vocabulary
 	// is strict.
 	twins bool
-	told  map[string]told // what images tell, see deepen
+	told  map[string]told // what images tell, by job.content
 }
 
 // job is one collection, or what else links point to.
@@ -100,7 +100,10 @@ func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
 	settled := map[string]*job{}
 	r.told = map[string]told{}
 	for attempt := 1; ; attempt++ {
-		jobs, err := r.plan(ctx, chunk)
+		jobs, err := r.learned(ctx, chunk)
+		if err == nil {
+			err = r.decide(ctx, jobs)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +131,8 @@ func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
 	}
 }
 
-// plan says what is to be done with each head, and with images that have replaced
-// some of them.
+// plan says what links tell of each head, and of images that have replaced some of
+// them.
 func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 	var uuids []string
 	for _, g := range chunk {
@@ -180,14 +183,7 @@ func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
 		jobs = slices.DeleteFunc(jobs, func(own *job) bool { return own.Collection == j.Collection })
 		jobs = append(jobs, j)
 	}
-	complete, err := r.deepen(ctx, jobs)
-	if err != nil {
-		return nil, err
-	}
-	if !complete { // reading images takes minutes: what collections have may be another by now
-		return r.plan(ctx, chunk)
-	}
-	return jobs, r.decide(ctx, jobs)
+	return jobs, nil
 }
 
 // planReplacements plans for collections with images that have replaced others,

@@ -25,6 +25,9 @@ type Store interface {
 	// Collections are those whose attribute, "uuid" or "portable_data_hash",
 	// has one of some values.
 	Collections(ctx context.Context, attr string, values []string) ([]Collection, error)
+	// Properties are collections by UUID, with what it takes to write to them and
+	// without manifests, which are most of what there is to read.
+	Properties(ctx context.Context, uuids []string) ([]Collection, error)
 	// Gone tells what has become of each collection that is not seen.
 	Gone(ctx context.Context, uuids []string) (map[string]Kind, error)
 	// Replacements are the portable data hashes of images that have replaced

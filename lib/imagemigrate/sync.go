@@ -116,7 +116,7 @@ func endsSync(err error) bool {
 
 // begin makes the two ways of which this consists, which share their pace.
 func (s *Sync) begin() *syncing {
-	pace := newPace(s.Rate)
+	pace, store := newPace(s.Rate), ByAPI(s.API, s.Parallel)
 	report := func(row Row) error {
 		s.Stats.count(row)
 		if s.Report == nil || row.Action != Written && row.Action != Failed {
@@ -128,10 +128,10 @@ func (s *Sync) begin() *syncing {
 		Sync:         s,
 		SyncPosition: SyncPosition{Until: maps.Clone(s.Start.Until)},
 		properties: &run{
-			Migration: &Migration{Store: ByAPI(s.API, s.Parallel), Rules: s.Rules, Rollback: s.Rollback, Report: report},
+			Migration: &Migration{Store: store, Rules: s.Rules, Rollback: s.Rollback, Report: report},
 			pace:      pace,
 		},
-		links: &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, pace: pace},
+		links: &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, store: store, pace: pace},
 		seen:  map[string]map[string]time.Time{},
 	}
 	if y.Until == nil {

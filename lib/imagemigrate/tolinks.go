@@ -37,7 +37,7 @@ type NewLink struct {
 
 // imageKeys tell that a collection is an image: the marker of programs that go by
 // properties, and what others write of themselves.
-var imageKeys = []string{"arv:docker-image", keyNames, keyHash}
+var imageKeys = []string{dockerimage.KeyMarker, keyNames, keyHash}
 
 // imagesBy are filters for images that have the key of that number and none before.
 func imagesBy(number int) []arvados.Filter {
@@ -51,7 +51,7 @@ func imagesBy(number int) []arvados.Filter {
 // Run goes through all image collections. It ends with an error in the cases in
 // which a Migration does.
 func (t *ToLinks) Run(ctx context.Context) (Summary, error) {
-	l := &linking{ToLinks: t, Position: t.Start, pace: newPace(t.Rate)}
+	l := &linking{ToLinks: t, Position: t.Start, store: ByAPI(t.API, t.Parallel), pace: newPace(t.Rate)}
 	l.Way = WayToLinks
 	l.Summary.Cases = maps.Clone(t.Start.Summary.Cases)
 	if l.Summary.Cases == nil {

@@ -66,7 +66,7 @@ func resolveImage(tx *Tx, user *Caller, name string) (string, error) {
 // isImage leaves out collections that were copied from an image and changed.
 func isImage(collection Record) bool {
 	properties, _ := collection["properties"].(map[string]any)
-	if made := properties["arv:docker-image-pdh"]; made != nil && made != collection["portable_data_hash"] {
+	if made := properties[dockerimage.KeyPDH]; made != nil && made != collection["portable_data_hash"] {
 		return false
 	}
 	return containerrules.IsImage(textOf(collection["manifest_text"]))
@@ -75,7 +75,7 @@ func isImage(collection Record) bool {
 // wholeHash is the only hash of an image that begins so; what was given if
 // there is none, or several.
 func wholeHash(tx *Tx, user *Caller, start string) (string, error) {
-	uuids, err := tx.withHash("docker-image-hash", start)
+	uuids, err := tx.withHash(dockerimage.KeyHash, start)
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +84,7 @@ func wholeHash(tx *Tx, user *Caller, start string) (string, error) {
 		return "", err
 	}
 	named, err := tx.List(links, Query{
-		Filters: []Filter{Where("link_class", "=", "docker_image_hash"), Where("name", "like", start+"%")}, Reader: user,
+		Filters: []Filter{Where("link_class", "=", dockerimage.LinkHash), Where("name", "like", start+"%")}, Reader: user,
 	})
 	if err != nil {
 		return "", err
@@ -92,7 +92,7 @@ func wholeHash(tx *Tx, user *Caller, start string) (string, error) {
 	var hashes []string
 	for _, image := range images {
 		properties, _ := image["properties"].(map[string]any)
-		hashes = append(hashes, textOf(properties["docker-image-hash"]))
+		hashes = append(hashes, textOf(properties[dockerimage.KeyHash]))
 	}
 	for _, link := range named {
 		hashes = append(hashes, textOf(link["name"]))

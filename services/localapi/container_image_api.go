@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/services/localapi/containerrules"
 )
 
@@ -75,9 +76,9 @@ func (a imageAPI) searchByIndex(p Params) error {
 		if f[0] != "any" || m == nil {
 			continue
 		}
-		key := "docker-image-hash"
+		key := dockerimage.KeyHash
 		if m[2] == "" {
-			key = "arv:docker-image-digest"
+			key = dockerimage.KeyDigest
 		}
 		uuids, err := a.tx.withHash(key, "sha256:"+m[1])
 		if err != nil {

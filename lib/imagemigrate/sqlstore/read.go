@@ -96,13 +96,22 @@ var collectionsBy = map[string]string{
 }
 
 const collectionsOf = `SELECT uuid, owner_uuid, coalesce(portable_data_hash, ''), created_at,
-		CASE WHEN file_count > 1 AND octet_length(manifest_text) > $1 THEN left(manifest_text, $1) ELSE coalesce(manifest_text, '') END,
+		CASE WHEN $3 THEN '' WHEN file_count > 1 AND octet_length(manifest_text) > $1 THEN left(manifest_text, $1) ELSE coalesce(manifest_text, '') END,
 		properties::text, coalesce(preserve_version, false)
 	FROM collections WHERE` + seenColl
 
 // Collections reads collections that are neither in the trash nor old versions.
 func (s *Store) Collections(ctx context.Context, attr string, values []string) ([]imagemigrate.Collection, error) {
-	rows, err := s.conn.Query(ctx, collectionsBy[attr], manifestLimit, values)
+	return s.collections(ctx, attr, values, false)
+}
+
+// Properties reads such collections without their manifests.
+func (s *Store) Properties(ctx context.Context, uuids []string) ([]imagemigrate.Collection, error) {
+	return s.collections(ctx, "uuid", uuids, true)
+}
+
+func (s *Store) collections(ctx context.Context, attr string, values []string, bare bool) ([]imagemigrate.Collection, error) {
+	rows, err := s.conn.Query(ctx, collectionsBy[attr], manifestLimit, values, bare)
 	if err != nil {
 		return nil, dbFault("read", "collections", err)
 	}

@@ -233,6 +233,12 @@ func (s *suite) TestRecords(c *check.C) {
 	c.Check(colls[0].ManifestText, check.Equals, "text")
 	c.Check(colls[1].Raw, check.IsNil)
 	c.Check(colls[2].UUID, check.Equals, uuid(5))
+	bare, err := s.store.Properties(s.ctx, []string{uuid(1), uuid(2), uuid(3), uuid(5)})
+	c.Assert(err, check.IsNil)
+	for i := range colls {
+		colls[i].ManifestText = ""
+	}
+	c.Check(bare, check.DeepEquals, colls)
 	gone, err := s.store.Gone(s.ctx, []string{uuid(3), uuid(4), uuid(6), uuid(7)})
 	c.Assert(err, check.IsNil)
 	c.Check(gone, check.DeepEquals, map[string]imagemigrate.Kind{uuid(3): imagemigrate.TrashedHead, uuid(4): imagemigrate.TrashedHead,
