@@ -29,6 +29,7 @@ import (
 	"git.arvados.org/arvados.git/lib/builtinrun"
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/keepfile"
+	"git.arvados.org/arvados.git/lib/version"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
@@ -64,7 +65,7 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 		printStock(cmd.site, stderr) // below what parseFlags has said
 		return 0
 	case cmd.version:
-		fmt.Fprintf(stdout, "%s %s (%s) %s %q\n", prog, version(), runtime.Version(), builtinWords, builtin.Names())
+		fmt.Fprintf(stdout, "%s %s (%s) %s %q\n", prog, version.Text(), runtime.Version(), builtinWords, builtin.Names())
 		printStock(cmd.site, stdout)
 		return 0
 	case cmd.bundle != "":
@@ -96,14 +97,6 @@ func run(prog string, args []string, stdin io.Reader, stdout, stderr io.Writer) 
 
 // builtinWords tell this program's -version from a stock one's.
 const builtinWords = "with builtin commands"
-
-// version is that of the module, as far as the program was built to know it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}
 
 // printStock says what stands behind this program.
 func printStock(siteFile string, w io.Writer) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 
+	"git.arvados.org/arvados.git/lib/version"
 	"github.com/spf13/cobra"
 )
 
@@ -61,9 +62,11 @@ func (p *Program) command() *cobra.Command {
 Images are pulled and built by container requests, and kept in Keep. The cluster
 and the token are those of ARVADOS_API_HOST, ARVADOS_API_TOKEN and
 ARVADOS_API_HOST_INSECURE, or of ~/.config/arvados/settings.conf.`,
+		Version:       version.Text(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err, cmd.CommandPath()} })
 	root.AddCommand(p.pullCommand(), p.buildCommand(), p.imagesCommand(), p.inspectCommand(),
 		p.tagCommand(), p.loadCommand(), p.pushCommand(), p.saveCommand(), p.verifyCommand(),

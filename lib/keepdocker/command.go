@@ -8,11 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
+	"git.arvados.org/arvados.git/lib/version"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -84,7 +84,7 @@ func (p *Program) command(begun *bool) *cobra.Command {
 It prints the UUID of the collection. An image that is in Arvados already is not
 stored again. The engine is that of DOCKER_HOST, or of this machine; without one,
 an image that is in Arvados can still be copied into a project.`,
-		Version: version(),
+		Version: version.Text(),
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 2:
@@ -162,14 +162,6 @@ func abbreviate(flags *pflag.FlagSet) {
 		}
 		return pflag.NormalizedName(name)
 	})
-}
-
-// version is that of the module, as far as the program was built to know it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }
 
 // run does what the arguments ask for.
