@@ -54,16 +54,26 @@ func (d lockDir) brokenFunc(ctx context.Context, cmd command, site builtin.Site,
 	}
 }
 
-// runHook runs the site's hook, which has to end with this process when ctx does.
+// runHook runs the site's hook, which has to end with this process when ctx does,
+// and whatever it has started.
 func runHook(ctx context.Context, program string, stderr io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, hookTime, fmt.Errorf("not done within %v", hookTime))
 	defer cancel()
 	hook := exec.CommandContext(ctx, program)
 	hook.Stdout, hook.Stderr = stderr, stderr
-	hook.Cancel = func() error { return hook.Process.Signal(syscall.SIGTERM) }
+	hook.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	hook.Cancel = func() error {
+		if syscall.Kill(-hook.Process.Pid, syscall.SIGTERM) != nil {
+			return os.ErrProcessDone
+		}
+		return nil
+	}
 	hook.WaitDelay = hookGrace
 	err := hook.Run()
 	if err != nil && ctx.Err() != nil {
+		if hook.Process != nil {
+			_ = syscall.Kill(-hook.Process.Pid, syscall.SIGKILL) // those that heed no SIGTERM, if any
+		}
 		err = fmt.Errorf("%s: %w", program, context.Cause(ctx))
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -54,9 +55,11 @@ func (s *locksSuite) TestBrokenNodeHook(c *check.C) {
 
 // A hook that hangs, and what it has started, keep no container from its end.
 func (s *locksSuite) TestHookThatHangs(c *check.C) {
+	const step = "sleep 314159"
 	for title, script := range map[string]string{
-		"it ends when told":      "#!/bin/sh\nsleep 300\n",
-		"it does not, and hangs": "#!/bin/sh\ntrap '' TERM\nsleep 300\n",
+		"it ends when told":       "#!/bin/sh\n" + step + "\n",
+		"it does, but not others": "#!/bin/sh\n(trap '' TERM; " + step + ") &\n" + step + "\n",
+		"it does not, and hangs":  "#!/bin/sh\ntrap '' TERM\n" + step + "\n",
 	} {
 		hook := filepath.Join(c.MkDir(), "hook")
 		c.Assert(os.WriteFile(hook, []byte(script), 0700), check.IsNil)
@@ -64,5 +67,8 @@ func (s *locksSuite) TestHookThatHangs(c *check.C) {
 		var stderr bytes.Buffer
 		c.Check(runHook(ctx, hook, &stderr), check.ErrorMatches, hook+`: caught signal: terminated`, check.Commentf(title))
 		cancel()
+		for end := time.Now().Add(time.Minute); exec.Command("pgrep", "-f", "^"+step).Run() == nil; time.Sleep(10 * time.Millisecond) {
+			c.Assert(time.Now().Before(end), check.Equals, true, check.Commentf("%s: %s", title, step))
+		}
 	}
 }

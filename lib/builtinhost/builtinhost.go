@@ -174,6 +174,9 @@ func (h *Host) job(ctx context.Context, ctr arvados.Container, args []string) (*
 	if err != nil {
 		return nil, err
 	}
+	if len(ctr.OutputStorageClasses) == 0 {
+		ctr.OutputStorageClasses = nil // the cluster's default ones; an empty list would mean none
+	}
 	blocks := dockerimage.BlocksInFlight()
 	if ram := ctr.RuntimeConstraints.RAM; ram > 0 { // not every runtime has a limit of its own
 		blocks = min(blocks, dockerimage.BlocksFor(ram))

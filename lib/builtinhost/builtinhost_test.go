@@ -23,6 +23,7 @@ import (
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
+	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"git.arvados.org/arvados.git/services/localcluster"
 	"github.com/sirupsen/logrus"
 	"gopkg.in/check.v1"
@@ -43,14 +44,15 @@ type suite struct {
 	user     *arvados.Client
 	registry *registrytest.Server
 
-	mtx  sync.Mutex
-	fail string // part of "METHOD path" of requests that are to fail
+	mtx     sync.Mutex
+	fail    string   // part of "METHOD path" of requests that are to fail
+	classes []string // storage classes that Keep was asked for, a block each
 }
 
 func (s *suite) SetUpTest(c *check.C) {
 	arvadosclient.RetryDelay = 10 * time.Millisecond
 	s.ctx = context.Background()
-	s.fail = ""
+	s.fail, s.classes = "", nil
 	s.registry = registrytest.New()
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
@@ -60,10 +62,13 @@ func (s *suite) SetUpTest(c *check.C) {
 	s.root, s.user = s.Client(s.SystemRootToken), s.UserClient(localcluster.User)
 }
 
-func (s *suite) wrap(_ string, h http.Handler) http.Handler {
+func (s *suite) wrap(server string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mtx.Lock()
 		fail := s.fail != "" && strings.Contains(r.Method+" "+r.URL.Path, s.fail)
+		if server == "keep" && r.Method == http.MethodPut {
+			s.classes = append(s.classes, r.Header.Get(keepclient.XKeepStorageClasses))
+		}
 		s.mtx.Unlock()
 		if fail {
 			w.WriteHeader(http.StatusForbidden)
@@ -81,15 +86,21 @@ func (s *suite) TearDownTest(c *check.C) {
 
 // running is a container that runs, and a client with its token.
 func (s *suite) running(c *check.C, ram int64, command ...string) (request arvados.ContainerRequest, client *arvados.Client) {
+	return s.runningWith(c, []string{"default"}, ram, command...)
+}
+
+// runningWith is running for an output of the given storage classes.
+func (s *suite) runningWith(c *check.C, classes []string, ram int64, command ...string) (request arvados.ContainerRequest, client *arvados.Client) {
 	c.Assert(s.user.RequestAndDecode(&request, "POST", "arvados/v1/container_requests", nil, attrs{"container_request": attrs{
-		"container_image":     "arvados/builtin",
-		"command":             command,
-		"mounts":              attrs{"/out": attrs{"kind": "tmp", "capacity": 1 << 20}},
-		"output_path":         "/out",
-		"runtime_constraints": attrs{"vcpus": 1, "ram": ram, "API": true},
-		"state":               "Committed",
-		"priority":            1,
-		"use_existing":        false,
+		"container_image":        "arvados/builtin",
+		"command":                command,
+		"mounts":                 attrs{"/out": attrs{"kind": "tmp", "capacity": 1 << 20}},
+		"output_path":            "/out",
+		"output_storage_classes": classes,
+		"runtime_constraints":    attrs{"vcpus": 1, "ram": ram, "API": true},
+		"state":                  "Committed",
+		"priority":               1,
+		"use_existing":           false,
 	}}), check.IsNil)
 	path := "arvados/v1/containers/" + request.ContainerUUID
 	var auth arvados.APIClientAuthorization
@@ -143,6 +154,29 @@ func (s *suite) TestPull(c *check.C) {
 	var left arvados.CollectionList
 	c.Assert(s.user.RequestAndDecode(&left, "GET", "arvados/v1/collections", nil, attrs{"filters": [][]string{{"name", "like", "output for %"}}}), check.IsNil)
 	c.Check(left.Items, check.HasLen, 0)
+}
+
+// Blocks are written with the storage classes of the request, or else of the cluster.
+func (s *suite) TestStorageClasses(c *check.C) {
+	s.registry.Push("lab/tool:1", randomimage.New(1, 4096))
+	name := s.registry.Host() + "/lab/tool:1"
+	for _, trial := range []struct {
+		wanted []string
+		asked  string
+	}{
+		{[]string{"fast", "archive"}, "archive, fast"},
+		{[]string{}, "default"},
+	} {
+		_, client := s.runningWith(c, trial.wanted, 512<<20, "docker", "pull", name)
+		s.mtx.Lock()
+		s.classes = nil
+		s.mtx.Unlock()
+		code, _, _, stderr := s.run(client, nil, "pull", name)
+		c.Check(code, check.Equals, 0, check.Commentf("%s", stderr))
+		s.mtx.Lock()
+		c.Check(s.classes, check.DeepEquals, []string{trial.asked})
+		s.mtx.Unlock()
+	}
 }
 
 // Images are named by what the image of the program was set up for.

@@ -97,7 +97,7 @@ func (s *buildSuite) TestTrouble(c *check.C) {
 			mounts[path] = mount
 		}
 		e := s.build(c, t.words, mounts, nil)
-		(&troubleSuite{stage: s.stage}).checkEnding(c, trial{what: t.what, state: t.state, exit: t.exit, error: t.error}, e)
+		s.checkEnding(c, trial{what: t.what, state: t.state, exit: t.exit, error: t.error}, e)
 		c.Check(s.onEngine(c), check.HasLen, 0, check.Commentf("%s: left on the engine", t.what))
 	}
 }

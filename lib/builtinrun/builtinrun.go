@@ -103,9 +103,11 @@ func (s *Session) run(ctx context.Context, cfg Config, work Work) error {
 	// The container must reach its end even when it is told to stop.
 	longer, done := graceful(ctx)
 	defer done()
-	t := begin(ctx, s, work, cfg.Broken)
-	defer t.settle(longer)
-	final, links := s.follow(ctx, cfg, logs, cost, t)
+	within, cancel := limited(ctx, s.Container)
+	defer cancel()
+	t := begin(within, s, work, cfg.Broken)
+	defer t.settle(longer) // of work over its limit, until the dispatcher says stop
+	final, links := s.follow(within, cfg, logs, cost, t)
 	s.Log.Print(final["state"]) // readers of the log wait for a line that ends so
 	if err := logs.save(longer, true); err != nil {
 		// As crunch-run: no result without its log.
@@ -151,6 +153,9 @@ func (s *Session) follow(ctx context.Context, cfg Config, logs *logCollection, c
 		s.Log.Printf("stopping container: %v", cause)
 		if err == errUnfinished {
 			s.Log.Warn(err)
+		}
+		if cause == errMaxRunTime {
+			s.Status.Error(cause.Error())
 		}
 		final["state"] = arvados.ContainerStateCancelled
 		return final, false

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/dockerimage"
@@ -52,12 +51,10 @@ func (b Builtin) run(ctx context.Context, s *Session) (*builtin.Result, error) {
 		return nil, &fault.Error{Op: "check", Side: fault.Request, Subject: "runtime_constraints.API",
 			Err: errors.New("is false"), Hint: "set it to true: builtin commands write to Keep on your behalf"}
 	}
-	if limit := ctr.SchedulingParameters.MaxRunTime; limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(limit)*time.Second, errMaxRunTime)
-		defer cancel()
+	if len(ctr.OutputStorageClasses) == 0 {
+		ctr.OutputStorageClasses = nil // the cluster's default ones; an empty list would mean none
 	}
-	result, err := command.Run(ctx, &builtin.Job{
+	return command.Run(ctx, &builtin.Job{
 		UUID:     ctr.UUID,
 		Args:     args,
 		Mounts:   ctr.Mounts,
@@ -76,16 +73,7 @@ func (b Builtin) run(ctx context.Context, s *Session) (*builtin.Result, error) {
 		Stdout:   s.Stdout,
 		Activity: s.Status.Activity,
 	})
-	if err != nil && errors.Is(context.Cause(ctx), errMaxRunTime) {
-		return nil, errMaxRunTime
-	}
-	return result, err
 }
-
-// errMaxRunTime ends a container as crunch-run does at its time limit:
-// Cancelled.
-var errMaxRunTime = &fault.Error{Op: "run", Side: fault.Request, Subject: "scheduling_parameters.max_run_time",
-	Err: errors.New("maximum run time exceeded"), Hint: "raise it, or leave it out", Transient: true}
 
 // secretContents are the secret mounts as the files that a container would
 // see.

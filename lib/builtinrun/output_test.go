@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,49 +19,48 @@ import (
 	"gopkg.in/check.v1"
 )
 
-// classes are the storage classes that each block of a collection was written
-// with, other than the default one.
-func (s *stage) classes(c *check.C, manifest string) (all [][]string) {
+// classes are the storage classes that each block of a collection was to be written
+// with, as Keep was asked.
+func (s *stage) classes(c *check.C, manifest string) (all []string) {
 	files, err := keepfile.ParseManifest(manifest)
 	c.Assert(err, check.IsNil)
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
 	for _, file := range files {
 		for _, segment := range file.Segments {
 			hash, _, _ := strings.Cut(segment.Locator, "+")
-			path := filepath.Join(s.dir, "keep", hash[:3], hash)
-			notes, err := filepath.Glob(path + ".*")
-			c.Assert(err, check.IsNil)
-			for i := range notes {
-				notes[i] = strings.TrimPrefix(notes[i], path+".")
-			}
-			all = append(all, notes)
+			all = append(all, s.asked[hash])
 		}
 	}
 	return all
 }
 
 // The output is in the storage classes that the request asks for, and its log is
-// not.
+// not. Where it asks for none, the cluster has its own.
 func (s *lifeSuite) TestOutputStorageClasses(c *check.C) {
-	for _, trial := range []struct{ asked, noted []string }{
-		{[]string{"default"}, nil},
-		{[]string{"archive"}, []string{"archive"}},
-		{[]string{"fast", "default", "archive"}, []string{"archive", "fast"}},
+	for _, trial := range []struct {
+		wanted, desired []string // of the request and its output
+		asked           string   // of Keep
+	}{
+		{[]string{"default"}, []string{"default"}, "default"},
+		{[]string{"archive"}, []string{"archive"}, "archive"},
+		{[]string{"fast", "default", "archive"}, []string{"fast", "default", "archive"}, "archive, default, fast"},
+		{[]string{}, []string{"default"}, "default"},
 	} {
 		s.TearDownTest(c)
 		s.SetUpTest(c)
-		s.registry.Push("app:1", app)
-		about := check.Commentf("%q", trial.asked)
-		cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, attrs{"output_storage_classes": trial.asked})
+		about := check.Commentf("%q", trial.wanted)
+		cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, attrs{"output_storage_classes": trial.wanted})
 		e := s.run(context.Background(), c, cr, s.site)
 		c.Assert(e.output, check.NotNil, about)
-		c.Check(e.output.StorageClassesDesired, check.DeepEquals, trial.asked, about)
+		c.Check(e.output.StorageClassesDesired, check.DeepEquals, trial.desired, about)
 		blocks := s.classes(c, e.output.ManifestText)
 		c.Check(len(blocks) > 1, check.Equals, true, about)
-		for _, noted := range blocks {
-			c.Check(noted, check.DeepEquals, trial.noted, about)
+		for _, asked := range blocks {
+			c.Check(asked, check.Equals, trial.asked, about)
 		}
-		for _, noted := range s.classes(c, s.collection(c, e.cr.LogUUID).ManifestText) {
-			c.Check(noted, check.HasLen, 0, about)
+		for _, asked := range s.classes(c, s.collection(c, e.cr.LogUUID).ManifestText) {
+			c.Check(asked, check.Equals, "default", about)
 		}
 	}
 }
@@ -116,12 +114,19 @@ func (s *lifeSuite) TestKeepServicesOfTheNode(c *check.C) {
 	}
 }
 
-// A password in the command is on record, but nowhere else, whoever prints it.
+// A password or token in the command is on record, but nowhere else, whoever prints
+// it.
 func (s *lifeSuite) TestPasswordInAURL(c *check.C) {
-	for _, repository := range []string{"https://alice:" + secretWord + "@git.example.com/x.git", "https://:" + secretWord + "@git.example.com/x.git#main:sub"} {
+	for shown, repository := range map[string]string{
+		`alice:\[secret\]`: "https://alice:" + secretWord + "@git.example.com/x.git",
+		`:\[secret\]`:      "https://:" + secretWord + "@git.example.com/x.git#main:sub",
+		`\[secret\]`:       "https://" + secretWord + "@git.example.com/x.git",
+		`\[secret\]:`:      "https://" + secretWord + ":@git.example.com/x.git",
+		`a@b:\[secret\]`:   "https://a@b:" + secretWord + "@git.example.com/x.git",
+	} {
 		e := s.run(context.Background(), c, s.submit(c, []string{"docker", "build", repository}, nil), s.site)
 		c.Check(e.exit, check.Equals, 2.0)
 		c.Check(e.problem, check.Matches, `request: read git URL https://git.example.com/x.git.*`)
-		c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*command \["docker" "build" "https://(alice)?:\[secret\]@git.example.com/.*`)
+		c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*command \["docker" "build" "https://`+shown+`@git.example.com/.*`)
 	}
 }

@@ -159,16 +159,21 @@ func (s *Session) record(ctx context.Context) ([]byte, error) {
 	return json.MarshalIndent(fields, "", "    ")
 }
 
-// passwordInURL finds the password in a URL, as it is written there.
-var passwordInURL = regexp.MustCompile(`://[^/?#:@\s]*:([^/?#\s]+)@`)
+// userInURL finds the user name and password in a URL, as they are written there.
+var userInURL = regexp.MustCompile(`://([^/?#\s]+)@`)
 
-// hidePasswords hides those in the URLs of a command. They are on record already;
-// they need not be in more places.
+// hidePasswords hides those in the URLs of a command, and user names without one,
+// which may be tokens ("git", as for SSH, is too short to be hidden). They are on
+// record already; they need not be in more places.
 func hidePasswords(logs *Logs, command []string) {
 	for _, word := range command {
-		for _, match := range passwordInURL.FindAllStringSubmatch(word, -1) {
-			logs.Hide(match[1])
-			if plain, err := url.PathUnescape(match[1]); err == nil {
+		for _, match := range userInURL.FindAllStringSubmatch(word, -1) {
+			secret, password, _ := strings.Cut(match[1], ":")
+			if password != "" {
+				secret = password
+			}
+			logs.Hide(secret)
+			if plain, err := url.PathUnescape(secret); err == nil {
 				logs.Hide(plain)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/builtinrun"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"git.arvados.org/arvados.git/services/localcluster"
 	"github.com/sirupsen/logrus"
 	"gopkg.in/check.v1"
@@ -33,7 +35,6 @@ type stage struct {
 	user *arvados.Client
 	tmp  string
 
-	dir                string   // of the cluster
 	keepServices       []string // ARVADOS_KEEP_SERVICES of the node
 	instance           string   // of the node; for node.json and the price
 	prices             string   // file
@@ -45,6 +46,7 @@ type stage struct {
 	mtx    sync.Mutex
 	script []*scene
 	seen   []string
+	asked  map[string]string // storage classes that Keep was asked for, by hash of the block
 }
 
 // scene makes matching requests fail.
@@ -66,12 +68,17 @@ func status(code int) http.HandlerFunc {
 }
 
 func newStage(c *check.C) *stage {
-	s := &stage{tmp: c.MkDir(), dir: c.MkDir(), hook: func() {}, instance: `{"ProviderType":"test"}`, patience: 2 * time.Second}
-	os.Setenv("TMPDIR", s.tmp)
+	tmp := c.MkDir()
+	os.Setenv("TMPDIR", tmp)
+	return startStage(c, tmp)
+}
+
+func startStage(c *check.C, tmp string) *stage {
+	s := &stage{tmp: tmp, hook: func() {}, instance: `{"ProviderType":"test"}`, patience: 2 * time.Second, asked: map[string]string{}}
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	var err error
-	s.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: s.dir, Log: quiet, Wrap: s.wrap})
+	s.Cluster, err = localcluster.Start(context.Background(), localcluster.Options{Dir: c.MkDir(), Log: quiet, Wrap: s.wrap})
 	c.Assert(err, check.IsNil)
 	s.root, s.user = s.Client(s.SystemRootToken), s.UserClient(localcluster.User)
 	return s
@@ -90,6 +97,9 @@ func (s *stage) wrap(server string, h http.Handler) http.Handler {
 		line := server + " " + r.Method + " " + r.URL.RequestURI()
 		s.mtx.Lock()
 		s.seen = append(s.seen, line)
+		if server == "keep" && r.Method == http.MethodPut {
+			s.asked[path.Base(r.URL.Path)] = r.Header.Get(keepclient.XKeepStorageClasses)
+		}
 		var do http.HandlerFunc
 		for _, sc := range s.script {
 			if sc.times != 0 && sc.match.MatchString(line) && (sc.fits == nil || sc.fits(r)) {

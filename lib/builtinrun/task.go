@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/lib/imagesource/engine"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
 // A container that was told to stop is gone this long after, whoever does not
@@ -33,6 +35,20 @@ func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 		}
 	})
 	return longer, func() { stop(); cancel(nil) }
+}
+
+// errMaxRunTime ends a container as crunch-run does at its time limit:
+// Cancelled.
+var errMaxRunTime = &fault.Error{Op: "run", Side: fault.Request, Subject: "scheduling_parameters.max_run_time",
+	Err: errors.New("maximum run time exceeded"), Hint: "raise it, or leave it out", Transient: true}
+
+// limited is ctx with the container's time limit, if it has one, for the work.
+func limited(ctx context.Context, ctr arvados.Container) (context.Context, context.CancelFunc) {
+	limit := time.Duration(ctr.SchedulingParameters.MaxRunTime) * time.Second
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, limit, errMaxRunTime)
 }
 
 // task is a Work that is under way.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"git.arvados.org/arvados.git/lib/imagesource/engine"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
 
@@ -50,6 +51,26 @@ func (*taskSuite) TestDoesNotEnd(c *check.C) {
 	t.settle(context.Background())
 	_, err = t.wait(ctx)
 	c.Check(err, check.IsNil)
+}
+
+// The time limit of the container ends its work, and says so; a signal says that.
+func (*taskSuite) TestTimeLimit(c *check.C) {
+	var ctr arvados.Container
+	signal := errors.New("caught signal: terminated")
+	for seconds, cause := range map[int]error{0: signal, 1: errMaxRunTime, 86400: signal} {
+		ctr.SchedulingParameters.MaxRunTime = seconds
+		outer, stop := context.WithCancelCause(context.Background())
+		ctx, cancel := limited(outer, ctr)
+		_, has := ctx.Deadline()
+		c.Check(has, check.Equals, seconds > 0)
+		if cause == signal {
+			stop(signal)
+		}
+		<-ctx.Done()
+		c.Check(context.Cause(ctx), check.Equals, cause)
+		cancel()
+		stop(nil)
+	}
 }
 
 // The node is called broken if its engine is gone, unless the container was told

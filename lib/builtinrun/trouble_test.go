@@ -13,43 +13,15 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
-	"git.arvados.org/arvados.git/lib/builtin"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerbuild"
 	_ "git.arvados.org/arvados.git/lib/builtin/dockerpull"
 	"git.arvados.org/arvados.git/lib/imagesource/registrytest"
 	"git.arvados.org/arvados.git/lib/imagetar"
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
-	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
 	"gopkg.in/check.v1"
 )
-
-var _ = check.Suite(&troubleSuite{})
-
-// troubleSuite is the table of what users get when something is wrong: with
-// their request, the registry, Keep or the API server.
-type troubleSuite struct {
-	*stage
-	registry *registrytest.Server
-	site     builtin.Site
-}
-
-func (s *troubleSuite) SetUpSuite(*check.C) { arvadosclient.RetryDelay = 10 * time.Millisecond }
-
-func (s *troubleSuite) SetUpTest(c *check.C) {
-	s.stage = newStage(c)
-	s.registry = registrytest.New()
-	var err error
-	s.site, err = builtin.ParseSite([]byte(`{pull: {source: registry, registries: ["127.0.0.1:*"]}}`))
-	c.Assert(err, check.IsNil)
-}
-
-func (s *troubleSuite) TearDownTest(c *check.C) {
-	s.registry.Close()
-	s.close(c)
-}
 
 const mib = 1 << 20
 
@@ -68,7 +40,7 @@ type trial struct {
 	what    string
 	words   []string // of the command, after "docker pull"; default NAME/app:1
 	changes attrs    // of the request
-	setUp   func(s *troubleSuite, host string)
+	setUp   func(s *lifeSuite, host string)
 	// What comes of it: the state, "" for Complete; exit code, -1 for none;
 	// and runtime_status.error, "" for none.
 	state arvados.ContainerState
@@ -99,53 +71,53 @@ var trials = []trial{
 	{what: "image arvados/none", changes: attrs{"container_image": "arvados/none"}},
 	{what: "registry that the site does not list", words: []string{"registry.invalid/app:1"}, exit: 2,
 		error: `request: .*registry.invalid.*site does not allow.*`},
-	{what: "larger than the site allows", setUp: func(s *troubleSuite, _ string) { s.site.Pull.MaxSize = mib }, exit: 2,
+	{what: "larger than the site allows", setUp: func(s *lifeSuite, _ string) { s.site.Pull.MaxSize = mib }, exit: 2,
 		error: `request: pull .*the image has 7.0 MiB \(this site allows 1.0 MiB \(pull.max_size\)\)`},
 	// The registry.
 	{what: "no such image", words: []string{"NAME/nosuch:1"}, exit: 1, error: `registry: .*nosuch.*`},
 	{what: "no such tag", words: []string{"NAME/app:nosuch"}, exit: 1, error: `registry: .*app:nosuch.*`},
 	{what: "no such platform", words: []string{"--platform", "linux/s390x", "NAME/app:1"}, exit: 2, error: `.*linux/s390x.*linux/amd64.*`},
-	{what: "credentials missing, or lost in a copy", setUp: func(s *troubleSuite, _ string) { s.registry.RequireBasic("alice", secretWord) }, exit: 2,
+	{what: "credentials missing, or lost in a copy", setUp: func(s *lifeSuite, _ string) { s.registry.RequireBasic("alice", secretWord) }, exit: 2,
 		error: `request: check secret_mounts: registry: .*wants credentials.*secret_mounts /root/.docker/config.json\) \(.*lost them, and arv-docker pull --credentials FILE \S+ sends it with credentials\)`},
-	{what: "credentials wrong", setUp: func(s *troubleSuite, _ string) { s.registry.RequireBasic("alice", "another-password") },
+	{what: "credentials wrong", setUp: func(s *lifeSuite, _ string) { s.registry.RequireBasic("alice", "another-password") },
 		changes: attrs{"secret_mounts": attrs{"/root/.docker/config.json": attrs{"kind": "text", "content": "CREDENTIALS"}}}, exit: 1,
 		error: `registry: .*refuses the credentials.*`},
-	{what: "credentials right, as text", setUp: func(s *troubleSuite, _ string) { s.registry.RequireBasic("alice", secretWord) },
+	{what: "credentials right, as text", setUp: func(s *lifeSuite, _ string) { s.registry.RequireBasic("alice", secretWord) },
 		changes: attrs{"secret_mounts": attrs{"/root/.docker/config.json": attrs{"kind": "text", "content": "CREDENTIALS"}}}},
-	{what: "credentials right, bearer", setUp: func(s *troubleSuite, _ string) { s.registry.RequireBearer("alice", secretWord) },
+	{what: "credentials right, bearer", setUp: func(s *lifeSuite, _ string) { s.registry.RequireBearer("alice", secretWord) },
 		changes: attrs{"secret_mounts": attrs{"/root/.docker/config.json": attrs{"kind": "text", "content": "CREDENTIALS"}}}},
-	{what: "429, then fine", setUp: func(s *troubleSuite, _ string) {
+	{what: "429, then fine", setUp: func(s *lifeSuite, _ string) {
 		s.registry.Script("/manifests/", registrytest.Status(429, "Retry-After: 1"))
 	}},
-	{what: "503 on a layer, then fine", setUp: func(s *troubleSuite, _ string) {
+	{what: "503 on a layer, then fine", setUp: func(s *lifeSuite, _ string) {
 		s.registry.Script(app.Layers[0].Digest, registrytest.Status(503))
 	}},
-	{what: "connection reset in a layer, then fine", setUp: func(s *troubleSuite, _ string) {
+	{what: "connection reset in a layer, then fine", setUp: func(s *lifeSuite, _ string) {
 		s.registry.Script(app.Layers[0].Digest, registrytest.Reset(3*mib))
 	}},
-	{what: "503 for ever", setUp: func(s *troubleSuite, _ string) { s.registry.Always("/manifests/", registrytest.Status(503)) },
+	{what: "503 for ever", setUp: func(s *lifeSuite, _ string) { s.registry.Always("/manifests/", registrytest.Status(503)) },
 		state: "Cancelled", exit: -1, error: `registry: .*503.*`},
-	{what: "layer with wrong bytes", setUp: func(s *troubleSuite, _ string) {
+	{what: "layer with wrong bytes", setUp: func(s *lifeSuite, _ string) {
 		s.registry.ReplaceBlob(app.Layers[0].Digest, bytes.Repeat([]byte{1}, 6*mib))
 	}, exit: 1, error: `registry: .*` + app.Layers[0].Digest + `.*`},
-	{what: "truncated layer", setUp: func(s *troubleSuite, _ string) {
+	{what: "truncated layer", setUp: func(s *lifeSuite, _ string) {
 		s.registry.ReplaceBlob(app.Layers[0].Digest, make([]byte, 5*mib))
 	}, exit: 1, error: `registry: .*` + app.Layers[0].Digest + `.*`},
-	{what: "layer missing", setUp: func(s *troubleSuite, _ string) { s.registry.RemoveBlob(app.Layers[1].Digest) }, exit: 1,
+	{what: "layer missing", setUp: func(s *lifeSuite, _ string) { s.registry.RemoveBlob(app.Layers[1].Digest) }, exit: 1,
 		error: `registry: .*` + app.Layers[1].Digest + `.*`},
-	{what: "manifest of 5 MB", setUp: func(s *troubleSuite, _ string) {
+	{what: "manifest of 5 MB", setUp: func(s *lifeSuite, _ string) {
 		s.registry.PutManifest("app:1", app.ManifestMediaType, bytes.Replace(app.Manifest, []byte("{"), append([]byte("{"), bytes.Repeat([]byte(" "), 5_000_000)...), 1))
 	}, exit: 1, error: `registry: read manifest .* bytes are more than the 4194304 that a manifest may have .*`},
 	{what: "200 layers", words: []string{"NAME/many:1"}},
 	{what: "registry unreachable", words: []string{"127.0.0.1:9/app:1"}, state: "Cancelled", exit: -1, error: `registry: .*127.0.0.1:9.*connection refused.*`},
 	// Keep.
-	{what: "Keep answers 503, then fine", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(1, status(503)) }},
-	{what: "Keep answers 503 for a while, then fine", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(10, status(503)) }},
-	{what: "Keep answers 503 for ever", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(-1, status(503)) },
+	{what: "Keep answers 503, then fine", setUp: func(s *lifeSuite, _ string) { s.failLargeBlocks(1, status(503)) }},
+	{what: "Keep answers 503 for a while, then fine", setUp: func(s *lifeSuite, _ string) { s.failLargeBlocks(10, status(503)) }},
+	{what: "Keep answers 503 for ever", setUp: func(s *lifeSuite, _ string) { s.failLargeBlocks(-1, status(503)) },
 		state: "Cancelled", exit: -1, error: `keep: write block .*503.*`},
-	{what: "Keep is full", setUp: func(s *troubleSuite, _ string) { s.failLargeBlocks(-1, status(507)) },
+	{what: "Keep is full", setUp: func(s *lifeSuite, _ string) { s.failLargeBlocks(-1, status(507)) },
 		state: "Cancelled", exit: -1, error: `keep: write block .*507.*`},
-	{what: "Keep stores fewer copies than wanted", setUp: func(s *troubleSuite, _ string) {
+	{what: "Keep stores fewer copies than wanted", setUp: func(s *lifeSuite, _ string) {
 		s.failLargeBlocks(-1, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("X-Keep-Replicas-Stored", "0")
@@ -164,13 +136,13 @@ func manyLayers() imagetar.Image {
 	return randomimage.Of(layers...)
 }
 
-func (s *troubleSuite) TestTable(c *check.C) {
+// The table of what users get when something is wrong: with their request, the
+// registry, Keep or the API server.
+func (s *lifeSuite) TestTrouble(c *check.C) {
 	many := manyLayers()
-	for _, t := range trials {
+	s.atOnce(c, len(trials), func(i int, s *lifeSuite) {
+		t := trials[i]
 		c.Log(t.what)
-		s.TearDownTest(c)
-		s.SetUpTest(c)
-		s.registry.Push("app:1", app)
 		s.registry.Push("many:1", many)
 		host := s.registry.Host()
 		words := t.words
@@ -190,12 +162,12 @@ func (s *troubleSuite) TestTable(c *check.C) {
 		}
 		e := s.run(context.Background(), c, cr, s.site)
 		s.checkEnding(c, t, e)
-	}
+	})
 }
 
 // checkEnding holds an ending to its row: state, exit code, message where
 // users look for it, and nothing left behind.
-func (s *troubleSuite) checkEnding(c *check.C, t trial, e ending) {
+func (s *stage) checkEnding(c *check.C, t trial, e ending) {
 	about := check.Commentf("%s: %+v\n%s", t.what, e.ctr.RuntimeStatus, e.logs["crunch-run.txt"])
 	c.Check(e.runError, check.IsNil, about)
 	state := t.state

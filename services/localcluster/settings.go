@@ -66,13 +66,11 @@ func makeSettings(dir string) (*Settings, error) {
 	for i, name := range []string{Admin, User} {
 		s.Tokens[name] = fmt.Sprintf("v2/%s-gj3su-%015d/%s", s.ClusterID, i+1, randomWord(50))
 	}
-	var err error
-	if s.APIAddress, err = freeAddress(); err != nil {
+	addresses, err := freeAddresses(2)
+	if err != nil {
 		return nil, err
 	}
-	if s.KeepAddress, err = freeAddress(); err != nil {
-		return nil, err
-	}
+	s.APIAddress, s.KeepAddress = addresses[0], addresses[1]
 	if err := s.makeCertificate(); err != nil {
 		return nil, err
 	}
@@ -114,14 +112,27 @@ func randomWord(n int) string {
 	return string(word)
 }
 
-// freeAddress is an address on loopback that nothing listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddresses are so many addresses on loopback that nothing listens on. They are
+// to be free also when the cluster starts, so their ports are not among those that
+// the system itself gives to programs (on Linux from 32768 on).
+func freeAddresses(n int) ([]string, error) {
+	const first, count = 20000, 10000
+	var addresses []string
+	for range count {
+		pick, err := rand.Int(rand.Reader, big.NewInt(count))
+		if err != nil {
+			return nil, err
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+pick.Int64()))
+		if err != nil {
+			continue // taken, most likely
+		}
+		defer l.Close() // once all are found
+		if addresses = append(addresses, l.Addr().String()); len(addresses) == n {
+			return addresses, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return nil, fmt.Errorf("there are no %d free ports from %d to %d on 127.0.0.1", n, first, first+count-1)
 }
 
 // makeCertificate makes a certificate for loopback that signs itself.

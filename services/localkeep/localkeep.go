@@ -78,10 +78,8 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// defaultClass is the storage class of clients that do not ask for one.
-const defaultClass = "default"
-
-// storageClasses are those that a request to write asks for.
+// storageClasses are those that a request to write asks for; "default" where it does
+// not say.
 func storageClasses(r *http.Request) (classes []string) {
 	for _, class := range strings.Split(r.Header.Get("X-Keep-Storage-Classes"), ",") {
 		if class = strings.TrimSpace(class); class != "" {
@@ -89,7 +87,7 @@ func storageClasses(r *http.Request) (classes []string) {
 		}
 	}
 	if classes == nil {
-		return []string{defaultClass}
+		return []string{"default"}
 	}
 	return classes
 }
@@ -103,12 +101,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, hash, token string
 		http.Error(w, "block is larger than 64 MiB", http.StatusRequestEntityTooLarge)
 		return
 	}
-	classes := storageClasses(r)
-	err := h.volume.write(hash, r.Body, r.ContentLength)
-	if err == nil {
-		err = h.volume.note(hash, classes)
-	}
-	switch {
+	switch err := h.volume.write(hash, r.Body, r.ContentLength); {
 	case errors.Is(err, errMismatch):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -117,7 +110,7 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, hash, token string
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	default:
 		w.Header().Set("X-Keep-Replicas-Stored", "1")
-		w.Header().Set("X-Keep-Storage-Classes-Confirmed", strings.Join(classes, "=1, ")+"=1")
+		w.Header().Set("X-Keep-Storage-Classes-Confirmed", strings.Join(storageClasses(r), "=1, ")+"=1")
 		locator := fmt.Sprintf("%s+%d", hash, r.ContentLength)
 		fmt.Fprintln(w, arvados.SignLocator(locator, token, time.Now().Add(h.ttl), h.ttl, h.key))
 	}

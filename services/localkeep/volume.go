@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -57,21 +56,6 @@ func (v volume) write(hash string, content io.Reader, size int64) error {
 		os.Remove(f.Name())
 	}
 	return err
-}
-
-// note keeps what storage classes a block was written with: for each but the
-// default one, an empty file beside the block that is called HASH.CLASS. Nothing
-// here depends on it; it is for whoever wants to see what a client asked for.
-func (v volume) note(hash string, classes []string) error {
-	for _, class := range classes {
-		if class == defaultClass {
-			continue
-		}
-		if err := os.WriteFile(v.path(hash)+"."+url.PathEscape(class), nil, 0600); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // chunkSize is how much is read, written and hashed at a time; chunks bounds

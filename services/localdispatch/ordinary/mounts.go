@@ -223,9 +223,11 @@ func (m *mounts) capture(ctx context.Context, s *builtinrun.Session) (string, er
 		return "", err
 	}
 	defer root.Close()
-	pack := keepfile.NewPacker(ctx, keepfile.NewWriter(s.Keep, dockerimage.BlocksInFlight(), arvados.BlockWriteOptions{
-		StorageClasses: s.Container.OutputStorageClasses,
-	}))
+	classes := s.Container.OutputStorageClasses
+	if len(classes) == 0 {
+		classes = nil // the cluster's default ones; an empty list would mean none
+	}
+	pack := keepfile.NewPacker(ctx, keepfile.NewWriter(s.Keep, dockerimage.BlocksInFlight(), arvados.BlockWriteOptions{StorageClasses: classes}))
 	defer pack.Abort()
 	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
