@@ -80,6 +80,11 @@ ARVADOS_API_HOST_INSECURE, or of ~/.config/arvados/settings.conf.`,
 	return root
 }
 
+// addProjectFlag adds the flag of commands that make something, with what they make.
+func addProjectFlag(cmd *cobra.Command, project *string, what string) {
+	cmd.Flags().StringVar(project, "project", "", "UUID of the project for "+what+" (default: "+projectVariable+", else that of the container that this runs in, else your home)")
+}
+
 // jsonFlag adds --json.
 func jsonFlag(cmd *cobra.Command) *bool {
 	return cmd.Flags().Bool("json", false, "print JSON")

@@ -81,7 +81,7 @@ type loadFlags struct {
 }
 
 func (f *loadFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.project, "project", "", "UUID of the project for the image (default: your home)")
+	addProjectFlag(cmd, &f.project, "the image")
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the collection as JSON")
 	addLinksFlag(cmd, &f.links)

@@ -48,7 +48,7 @@ type requestFlags struct {
 
 func (f *requestFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.project, "project", "", "UUID of the project for request and image (default: ARVADOS_PROJECT_UUID, else that of the container that this runs in, else your home)")
+	addProjectFlag(cmd, &f.project, "request and image")
 	flags.BoolVar(&f.noWait, "no-wait", false, "do not wait for the container; print the UUID of the request")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the container request as JSON and submit nothing")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but the portable data hash of the image")

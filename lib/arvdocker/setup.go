@@ -57,7 +57,7 @@ shares the project with all users is printed. A second run changes only what dif
 			return u.run(ctx, runner)
 		},
 	}
-	cmd.Flags().StringVar(&flags.project, "project", "", "UUID of the project for images and workflows (default: ARVADOS_PROJECT_UUID, else your home)")
+	addProjectFlag(cmd, &flags.project, "images and workflows")
 	cmd.Flags().StringVar(&flags.program, "program", "", "arv-docker to put into the images, for the nodes' platform (default: this program itself)")
 	cmd.Flags().StringVar(&flags.base, "runner-base", usualRunner, "image in Keep that the one for workflow runners is made of")
 	cmd.Flags().StringVar(&flags.runner, "runner-image", "", "name:tag of the image for workflow runners (default: "+usualRunner+"-builtin with the tag of its base)")
