@@ -124,6 +124,9 @@ func (*logsSuite) TestPasswordsInCommands(c *check.C) {
 		{"https://a:first-word@b/ https://c:second-word@d/", "first-word second-word"},
 		{"https://example.com:8080/@scope", ""},
 		{"https://alice@example.com:8080", ""},
+		{"ssh://git@example.com/x", ""},
+		{"https://ghp_0123456789abcdefghijklmnopqrstuvwxyz@example.com/x.git", "ghp_0123456789abcdefghijklmnopqrstuvwxyz"},
+		{"https://0123456789abcdefghij:@example.com/x.git", "0123456789abcdefghij"},
 		{"registry.example.com:5000/app@sha256:0123", ""},
 	} {
 		l := NewLogs()

@@ -162,15 +162,20 @@ func (s *Session) record(ctx context.Context) ([]byte, error) {
 // userInURL finds the user name and password in a URL, as they are written there.
 var userInURL = regexp.MustCompile(`://([^/?#\s]+)@`)
 
-// hidePasswords hides those in the URLs of a command, and user names without one,
-// which may be tokens ("git", as for SSH, is too short to be hidden). They are on
-// record already; they need not be in more places.
+// leastToken is how long a user name without a password has to be, in bytes, to be
+// taken for a token. Those of GitHub, the shortest of common ones, have 40.
+const leastToken = 20
+
+// hidePasswords hides those in the URLs of a command, and tokens that stand there
+// as user names. They are on record already; they need not be in more places.
 func hidePasswords(logs *Logs, command []string) {
 	for _, word := range command {
 		for _, match := range userInURL.FindAllStringSubmatch(word, -1) {
 			secret, password, _ := strings.Cut(match[1], ":")
 			if password != "" {
 				secret = password
+			} else if len(secret) < leastToken {
+				continue // a name, such as "git"
 			}
 			logs.Hide(secret)
 			if plain, err := url.PathUnescape(secret); err == nil {
