@@ -22,18 +22,15 @@ import (
 )
 
 type deepSuite struct {
-	ctx  context.Context
-	s    *server
+	fixture
 	keep *keeptest.Keep
-	rows map[string]Row
 }
 
-var _ = check.Suite(&deepSuite{ctx: context.Background()})
+var _ = check.Suite(&deepSuite{})
 
-func (t *deepSuite) SetUpTest(*check.C) {
-	t.s = &server{groups: []record{{"uuid": project, "can_write": true, "owner_uuid": project}}}
+func (t *deepSuite) SetUpTest(c *check.C) {
+	t.fixture.SetUpTest(c)
 	t.keep = keeptest.New()
-	t.rows = map[string]Row{}
 }
 
 // saved stores an image, with a link to it, and returns what is said of it.
@@ -48,10 +45,7 @@ func (t *deepSuite) saved(c *check.C, n int64, properties record) (uuid string, 
 }
 
 func (t *deepSuite) run(c *check.C, dry bool) (Summary, error) {
-	return (&Migration{Store: ByAPI(&view{server: t.s}, 0), Deep: t.keep.As("admin"), DryRun: dry, Rollback: rollbackFile(c), Report: func(row Row) error {
-		t.rows[row.Collection] = row
-		return nil
-	}}).Run(t.ctx)
+	return (&Migration{Store: ByAPI(&view{server: t.s}, 0), Deep: t.keep.As("admin"), DryRun: dry, Rollback: rollbackFile(c), Report: t.report}).Run(t.ctx)
 }
 
 // What is missing is filled in, what is there stays, and what needs nothing is not

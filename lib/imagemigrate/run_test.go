@@ -18,25 +18,13 @@ import (
 	"gopkg.in/check.v1"
 )
 
-type runSuite struct {
-	ctx  context.Context
-	s    *server
-	rows map[string]Row
-}
+type runSuite struct{ fixture }
 
-var _ = check.Suite(&runSuite{ctx: context.Background()})
-
-func (t *runSuite) SetUpTest(*check.C) {
-	t.s = &server{groups: []record{{"uuid": project, "can_write": true, "owner_uuid": project}}}
-	t.rows = map[string]Row{}
-}
+var _ = check.Suite(&runSuite{})
 
 // migration is one of the test's server.
 func (t *runSuite) migration(c *check.C) *Migration {
-	return &Migration{Store: ByAPI(&view{server: t.s}, 1), Rollback: rollbackFile(c), Report: func(row Row) error {
-		t.rows[row.Collection] = row
-		return nil
-	}}
+	return &Migration{Store: ByAPI(&view{server: t.s}, 1), Rollback: rollbackFile(c), Report: t.report}
 }
 
 func (t *runSuite) run(c *check.C, m *Migration) Summary {

@@ -69,6 +69,26 @@ type view struct {
 	readable []string
 }
 
+// fixture is what suites begin each test with: a server with a project, and no rows
+// of a report yet.
+type fixture struct {
+	ctx  context.Context
+	s    *server
+	rows map[string]Row // by collection
+}
+
+func (f *fixture) SetUpTest(*check.C) {
+	f.ctx = context.Background()
+	f.s = &server{groups: []record{{"uuid": project, "can_write": true, "owner_uuid": project}}}
+	f.rows = map[string]Row{}
+}
+
+// report keeps a row.
+func (f *fixture) report(row Row) error {
+	f.rows[row.Collection] = row
+	return nil
+}
+
 const (
 	alice   = "zzzzz-tpzed-alice0000000000"
 	bob     = "zzzzz-tpzed-bob000000000000"

@@ -5,7 +5,6 @@
 package imagemigrate
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -17,25 +16,13 @@ import (
 	"gopkg.in/check.v1"
 )
 
-type toLinksSuite struct {
-	ctx  context.Context
-	s    *server
-	rows map[string]Row
-}
+type toLinksSuite struct{ fixture }
 
-var _ = check.Suite(&toLinksSuite{ctx: context.Background()})
-
-func (t *toLinksSuite) SetUpTest(*check.C) {
-	t.s = &server{groups: []record{{"uuid": project, "can_write": true, "owner_uuid": project}}}
-	t.rows = map[string]Row{}
-}
+var _ = check.Suite(&toLinksSuite{})
 
 // way is ToLinks for the test's server.
 func (t *toLinksSuite) way() *ToLinks {
-	return &ToLinks{API: &view{server: t.s}, Report: func(row Row) error {
-		t.rows[row.Collection] = row
-		return nil
-	}}
+	return &ToLinks{API: &view{server: t.s}, Report: t.report}
 }
 
 func (t *toLinksSuite) run(c *check.C, l *ToLinks) Summary {
