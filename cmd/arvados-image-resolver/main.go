@@ -23,10 +23,12 @@ import (
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/imageresolve"
+	"git.arvados.org/arvados.git/lib/version"
 	"github.com/sirupsen/logrus"
 )
 
 const usage = `usage: arvados-image-resolver -controller URL [-listen HOST:PORT] [-links=false]
+       arvados-image-resolver -version
 
 -controller  where arvados-controller answers, such as http://localhost:8003
 -listen      where nginx finds this program (127.0.0.1:8013)
@@ -63,7 +65,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	controller := flags.String("controller", "", "")
 	listen := flags.String("listen", "127.0.0.1:8013", "")
 	links := flags.Bool("links", true, "")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *controller == "" {
+	printVersion := flags.Bool("version", false, "")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		_, err := io.WriteString(stdout, usage)
+		return err
+	case err == nil && *printVersion:
+		_, err := fmt.Fprintln(stdout, "arvados-image-resolver", version.Text())
+		return err
+	case err != nil || flags.NArg() > 0 || *controller == "":
 		return errUsage
 	}
 	target, err := url.Parse(*controller)

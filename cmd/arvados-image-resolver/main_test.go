@@ -29,13 +29,24 @@ func (*suite) TestArguments(c *check.C) {
 		"-listen 127.0.0.1:0":               "usage",
 		"-controller http://localhost:1 x":  "usage",
 		"-controller http://localhost:1 -x": "usage",
-		"-help":                             "usage",
 		"-controller localhost:8003":        "-controller localhost:8003: give scheme, host and port, .*",
 		"-controller http://a/b":            "-controller http://a/b: give scheme, host and port, .*",
 		"-controller http://a:1 -listen x":  "-listen: .*",
 	} {
 		err := run(context.Background(), strings.Fields(args), io.Discard)
 		c.Check(err, check.ErrorMatches, want, check.Commentf(args))
+	}
+}
+
+func (*suite) TestWhatThisIs(c *check.C) {
+	for args, want := range map[string]string{
+		"-help":                       "usage: arvados-image-resolver -controller URL(?s).*",
+		"-version":                    `arvados-image-resolver \S+\n`,
+		"--version -controller http:": `arvados-image-resolver \S+\n`,
+	} {
+		var stdout strings.Builder
+		c.Check(run(context.Background(), strings.Fields(args), &stdout), check.IsNil)
+		c.Check(stdout.String(), check.Matches, want)
 	}
 }
 

@@ -54,6 +54,24 @@ func (s *suite) TearDownTest(c *check.C) {
 	c.Check(s.cmd.Wait(), check.IsNil)
 }
 
+func (s *suite) TestWhatThisIs(c *check.C) {
+	for args, want := range map[string]string{
+		"-h":          "usage: arvados-local serve .*",
+		"--help":      "usage: arvados-local serve .*",
+		"serve -help": "usage: arvados-local serve .*",
+		"--version":   `arvados-local \S+\n`,
+	} {
+		out, err := exec.Command(s.program, strings.Fields(args)...).Output()
+		c.Check(err, check.IsNil, check.Commentf(args))
+		c.Check(string(out), check.Matches, "(?s)"+want)
+	}
+	for _, args := range []string{"", "stop", "serve now", "env -version"} {
+		out, err := exec.Command(s.program, strings.Fields(args)...).Output()
+		c.Check(err, check.ErrorMatches, "exit status 2", check.Commentf(args))
+		c.Check(string(out), check.Equals, "")
+	}
+}
+
 func (s *suite) start(c *check.C) {
 	s.cmd = exec.Command(s.program, "serve", "-data", s.dir)
 	s.cmd.Stderr = os.Stderr

@@ -18,12 +18,14 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"git.arvados.org/arvados.git/lib/version"
 	"git.arvados.org/arvados.git/services/localcluster"
 	"github.com/sirupsen/logrus"
 )
 
 const usage = `usage: arvados-local serve [-data DIR]
        arvados-local env [-data DIR] [-user admin|user]
+       arvados-local -version
 
 serve  runs the cluster until it is told to stop
 env    prints the settings by which clients find it, for: eval "$(arvados-local env)"
@@ -38,7 +40,7 @@ func main() {
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout)
 	switch {
-	case errors.Is(err, flag.ErrHelp), errors.Is(err, errUsage):
+	case errors.Is(err, errUsage):
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
 	case err != nil:
@@ -53,11 +55,23 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return errUsage
 	}
+	switch args[0] {
+	case "-h", "-help", "--help":
+		_, err := io.WriteString(stdout, usage)
+		return err
+	case "-version", "--version":
+		_, err := fmt.Fprintln(stdout, "arvados-local", version.Text())
+		return err
+	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	dir := flags.String("data", "", "")
 	user := flags.String("user", localcluster.User, "")
-	if err := flags.Parse(args[1:]); err != nil || flags.NArg() > 0 {
+	switch err := flags.Parse(args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+		_, err := io.WriteString(stdout, usage)
+		return err
+	case err != nil || flags.NArg() > 0:
 		return errUsage
 	}
 	if *dir == "" {
