@@ -107,11 +107,12 @@ type BuiltImage struct {
 // builds at the same time, the other may lose what it would have found in the
 // cache later; what it is doing is not disturbed.
 //
-// A newer engine (BuildKit 0.33) lets go of what a step has used that was
-// cancelled, and of a base that could not be read, only when its process next
-// collects garbage, minutes later. Such records stay in its build cache until
-// "docker builder prune" or its own limits remove them. The process of the step
-// is gone at once.
+// Records that are still in use some seconds later stay, and Log is told. A newer
+// engine (BuildKit 0.33) lets go of what a step has used that was cancelled, and of
+// a base that could not be read, only when its process next collects garbage,
+// minutes later; "docker builder prune" or its own limits remove them then. An old
+// one (0.8) may keep for ever what two builds have copied at the same time of which
+// one was cancelled. The process of a step is gone at once.
 func (e *Engine) Build(ctx context.Context, req BuildRequest, use func(context.Context, BuiltImage) error) error {
 	b, err := e.prepareBuild(ctx, req)
 	if err != nil {
@@ -186,10 +187,10 @@ func (e *Engine) prepareBuild(ctx context.Context, req BuildRequest) (*build, er
 func (e *Engine) buildkit(ctx context.Context) (*bkclient.Client, error) {
 	client, err := bkclient.New(ctx, "",
 		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return e.cli.DialHijack(ctx, "/grpc", "h2c", nil)
+			return e.dial(ctx, "/grpc", "h2c", nil)
 		}),
 		bkclient.WithSessionDialer(func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
-			return e.cli.DialHijack(ctx, "/session", proto, meta)
+			return e.dial(ctx, "/session", proto, meta)
 		}))
 	if err != nil {
 		return nil, e.fault("connect to the builder of", "", err)

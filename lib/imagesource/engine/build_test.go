@@ -10,6 +10,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -65,15 +66,22 @@ func (s *building) SetUpTest(c *check.C) {
 
 // TearDownTest sees to it that every build leaves the engine as it was.
 func (s *building) TearDownTest(c *check.C) {
+	checkGone(c, func() []string { return append(s.records(c), s.images(c)...) })
+	s.engine.Close()
+	checkNoLeaks(c, s.ignore)
+}
+
+// records are those of the build cache that have come in the test.
+func (s *building) records(c *check.C) (found []string) {
 	for _, record := range s.usage(c) {
 		if record.InUse && s.info.Store == StoreContainerd {
 			continue // see Build about steps that were cancelled
 		}
-		c.Check(s.before[record.ID], check.Equals, true, check.Commentf("left in the build cache: %+v", record))
+		if !s.before[record.ID] {
+			found = append(found, fmt.Sprintf("cache record %+v", *record))
+		}
 	}
-	c.Check(s.images(c), check.HasLen, 0)
-	s.engine.Close()
-	c.Check(goleak.Find(s.ignore), check.IsNil)
+	return found
 }
 
 // usage is the build cache.

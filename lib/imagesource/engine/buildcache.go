@@ -6,6 +6,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -72,27 +73,38 @@ func (b *build) cleanup(ctx context.Context) {
 
 // forget removes the cache records that match the filter; without one, those that
 // have come since remember. A record goes only after those that build on it, and
-// once the builder has let it go.
+// once the builder has let it go: what it holds on to for releaseTime stays.
 func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
-	for end := time.Now().Add(releaseTime); ; {
+	var end time.Time
+	for left := -1; ; {
 		usage, err := b.client.DiskUsage(ctx, which)
 		if err != nil {
 			return err
 		}
 		var free []*bkclient.UsageInfo
 		parents := map[string]bool{}
-		busy := false
+		busy := 0
 		for _, record := range usage {
 			switch {
+			case b.records[record.ID] && (which == nil || record.InUse):
 			case record.InUse:
-				busy = busy || !b.records[record.ID]
-			case which == nil && b.records[record.ID]:
+				busy++
 			default:
 				free = append(free, record)
 				for _, parent := range record.Parents {
 					parents[parent] = true
 				}
 			}
+		}
+		switch all := len(free) + busy; {
+		case all == 0:
+			return nil
+		case left < 0 || all < left: // it goes on
+			left, end = all, time.Now().Add(releaseTime)
+		case time.Now().After(end):
+			return fmt.Errorf("%d records stay until the engine removes them, %d of them in use by this build or another one", all, busy)
+		default:
+			time.Sleep(releaseTick)
 		}
 		for _, record := range free {
 			if parents[record.ID] {
@@ -101,12 +113,6 @@ func (b *build) forget(ctx context.Context, which bkclient.Filter) error {
 			if err := b.pruneCache(ctx, apibuild.CachePruneOptions{All: true, Filters: filters.NewArgs(filters.Arg("id", record.ID))}); err != nil {
 				return err
 			}
-		}
-		if len(free) == 0 && !busy || time.Now().After(end) {
-			return nil
-		}
-		if len(free) == 0 {
-			time.Sleep(releaseTick)
 		}
 	}
 }

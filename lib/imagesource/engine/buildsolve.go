@@ -99,9 +99,12 @@ func (b *build) attrs(contextURL string) map[string]string {
 	// and neither secrets nor proxies make steps unequal. A name in the
 	// /etc/hosts of each step does. Cache mounts go by names that everybody
 	// can choose.
-	scope := b.nonce
-	if b.req.CacheScope != "" {
-		scope = b.req.CacheScope
+	scope := b.req.CacheScope
+	if scope == "" {
+		scope = b.nonce
+		// Copied files would still be found, and their record be removed by
+		// the build that has left it, while this one is about to use it.
+		attrs["no-cache"] = ""
 	}
 	attrs["add-hosts"] = scope + ".invalid=127.0.0.1"
 	attrs["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = scope

@@ -90,11 +90,11 @@ func (s *conformance) SetUpTest(c *check.C) {
 // TearDownTest sees to it that every test leaves the engine as it was.
 func (s *conformance) TearDownTest(c *check.C) {
 	s.registry.Intercept(nil)
-	c.Check(s.leftovers(c), check.HasLen, 0)
+	checkGone(c, func() []string { return s.leftovers(c) })
 	s.engine.Close()
 	s.registry.proxy.CloseClientConnections()
-	c.Check(goleak.Find(s.ignore, goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop")), check.IsNil)
+	checkNoLeaks(c, s.ignore, goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"))
 }
 
 func (s *conformance) parse(c *check.C, name string) imageref.Ref {

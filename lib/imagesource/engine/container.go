@@ -88,7 +88,7 @@ func (e *Engine) RunContainer(ctx context.Context, spec ContainerSpec) (Containe
 // follow starts a container that has been created, and follows it to its end.
 func (e *Engine) follow(ctx context.Context, id string, spec ContainerSpec) (exit container.WaitResponse, err error) {
 	// Attached and waiting before the start, so that nothing is missed.
-	conn, err := e.cli.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdin: spec.Stdin != nil, Stdout: true, Stderr: true})
+	conn, err := e.attach(ctx, id, container.AttachOptions{Stream: true, Stdin: spec.Stdin != nil, Stdout: true, Stderr: true})
 	if err != nil {
 		return exit, e.fault("attach to container of image", spec.Image, err)
 	}

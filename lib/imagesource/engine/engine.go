@@ -32,6 +32,9 @@ const cleanupTime = 30 * time.Second
 // Engine is one Docker Engine. It may be used by several goroutines at a time.
 type Engine struct {
 	cli *client.Client
+	// second: it is a private builder's. That it cannot be reached says
+	// nothing about the node.
+	second bool
 }
 
 // New prepares requests to the engine at host, "unix:///path" or

@@ -7,6 +7,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
 
 	"git.arvados.org/arvados.git/lib/fault"
@@ -21,8 +23,8 @@ import (
 // that dies in the middle closes the connection and says nothing.
 var errCut = errors.New("the Docker Engine closed the connection before it was done")
 
-// ErrUnreachable is in the chain of errors of an engine that cannot be connected to
-// at all, so that no container can run by it either.
+// ErrUnreachable is in the chain of errors of a node's engine that cannot be
+// connected to at all, so that no container can run by it either.
 var ErrUnreachable = errors.New("the Docker Engine cannot be reached")
 
 // unreachable is an error that is ErrUnreachable and says why.
@@ -39,12 +41,12 @@ func (e *Engine) fault(op, subject string, err error) *fault.Error {
 		f.Subject = e.cli.DaemonHost()
 	}
 	switch text := err.Error(); {
-	case isCancel(err):
+	case isCancel(err), e.second && isUnconnected(err):
 		f.Transient = true
-	case client.IsErrConnectionFailed(err) && strings.Contains(text, "permission denied"):
+	case isUnconnected(err) && strings.Contains(text, "permission denied"):
 		f.Transient = true
 		f.Hint = "the user that runs containers must be allowed to use the Docker Engine of the node"
-	case client.IsErrConnectionFailed(err):
+	case isUnconnected(err):
 		f.Transient = true
 		f.Err = unreachable{err}
 		f.Hint = "is the Docker Engine of the node running, and is the site's engine.host right?"
@@ -54,7 +56,7 @@ func (e *Engine) fault(op, subject string, err error) *fault.Error {
 	case strings.Contains(text, "no space left on device"):
 		f.Transient = true
 		f.Hint = "the disk of the Docker Engine is full"
-	case errors.Is(err, errCut), cerrdefs.IsInternal(err), cerrdefs.IsUnavailable(err), status.Code(err) == codes.Unavailable:
+	case errors.Is(err, errCut), errors.Is(err, io.ErrUnexpectedEOF), cerrdefs.IsInternal(err), cerrdefs.IsUnavailable(err), status.Code(err) == codes.Unavailable:
 		f.Transient = true
 	}
 	return f
@@ -112,7 +114,7 @@ const (
 // pullFault is a failed pull as an *fault.Error. Only what is no name decides:
 // an image may be called unauthorized.
 func (e *Engine) pullFault(ref imageref.Ref, auth auth, err error) *fault.Error {
-	if isCancel(err) || client.IsErrConnectionFailed(err) || errors.Is(err, errCut) {
+	if isCancel(err) || isUnconnected(err) || errors.Is(err, errCut) {
 		return e.fault("pull", ref.Familiar(), err)
 	}
 	f := &fault.Error{Op: "pull", Side: fault.Engine, Subject: ref.Familiar(), Err: auth.scrub(err), Transient: true}
@@ -154,4 +156,11 @@ func withoutNames(text string, ref imageref.Ref) string {
 
 func isCancel(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// isUnconnected reports whether nobody took the connection. The client marks that
+// in answers to requests, but not when it attaches.
+func isUnconnected(err error) bool {
+	var op *net.OpError
+	return client.IsErrConnectionFailed(err) || errors.As(err, &op) && op.Op == "dial"
 }

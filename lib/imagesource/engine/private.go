@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/mount"
 )
 
 const (
@@ -51,11 +52,10 @@ type PrivateOptions struct {
 	// Network is NetworkBridge (also "") or NetworkNone, with which the
 	// daemon and the steps have no network but one between themselves.
 	Network string
-	// Refuse are further networks that are out of reach, IPv4.
-	Refuse []netip.Prefix
-	// Allow are TCP ports that are in reach although Refuse has them or they
-	// are the node's own. Link-local and metadata addresses stay refused.
-	Allow []netip.AddrPort
+	// allow are TCP ports, IPv4, that are in reach although they are the
+	// node's own or its containers': tests see by them that it is the rules
+	// that close the others.
+	allow []netip.AddrPort
 }
 
 // Private is a second daemon from the node's own programs, for one user, that
@@ -70,6 +70,7 @@ type Private struct {
 	mutex     sync.Mutex // guards what Stop takes down
 	image     string     // name of the empty image of the container
 	container string     // id
+	volume    string     // the container's, with the data
 	folder    string     // of the socket
 	conn      *types.HijackedResponse
 	ended     <-chan error // of the daemon's output
@@ -89,9 +90,9 @@ type Private struct {
 //
 // Out of reach for the daemon (ADD, FROM) and for steps: the node's loopback and
 // its other addresses, other containers of the node, link-local addresses,
-// metadata services, IPv6, and what opts refuses. The node's DNS servers answer,
-// wherever they are. What a proxy that the node's daemon has in its environment
-// would fetch is the proxy's affair.
+// metadata services, and IPv6. The node's DNS servers answer, wherever they are.
+// What a proxy that the node's daemon has in its environment would fetch is the
+// proxy's affair.
 //
 // When this process dies, the container's input ends, and it goes: container,
 // volume and processes. The folder of its socket and an empty image (0 bytes)
@@ -132,12 +133,13 @@ func (p *Private) start(ctx context.Context, name string, daemon nodeDaemon, net
 	if p.Engine, err = New("unix://" + filepath.Join(p.folder, "docker.sock")); err != nil {
 		return err
 	}
+	p.Engine.second = true
 	config, host := daemon.container(name, p.folder, network, opts)
 	if err := p.create(ctx, name, config, host); err != nil {
 		return err
 	}
 	// Attached before the start: the container lives as long as its input.
-	conn, err := p.node.cli.ContainerAttach(ctx, p.container, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+	conn, err := p.node.attach(ctx, p.container, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
 	if err != nil {
 		return p.node.fault("attach to the private builder", name, err)
 	}
@@ -147,7 +149,7 @@ func (p *Private) start(ctx context.Context, name string, daemon nodeDaemon, net
 	if err := p.node.cli.ContainerStart(ctx, p.container, container.StartOptions{}); err != nil {
 		return p.node.fault("start the private builder", name, err)
 	}
-	return p.ready(ctx, name, output)
+	return p.ready(ctx, name, output, startTime)
 }
 
 // makeFolder makes the folder for the socket, which only root can enter.
@@ -186,13 +188,22 @@ func (p *Private) create(ctx context.Context, name string, config *container.Con
 		return p.node.fault("create the private builder", name, err)
 	}
 	p.container = created.ID
+	state, err := p.node.cli.ContainerInspect(ctx, p.container)
+	if err != nil {
+		return p.node.fault("look at the private builder", name, err)
+	}
+	for _, m := range state.Mounts {
+		if m.Type == mount.TypeVolume {
+			p.volume = m.Name
+		}
+	}
 	return nil
 }
 
-// ready waits until the daemon answers, and sees to it that it is good for
-// something.
-func (p *Private) ready(ctx context.Context, name string, output *privateOutput) error {
-	waiting, cancel := context.WithTimeout(ctx, startTime)
+// ready waits until the daemon answers, for limit at most, and sees to it that it
+// is good for something.
+func (p *Private) ready(ctx context.Context, name string, output *privateOutput, limit time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
@@ -214,9 +225,8 @@ func (p *Private) ready(ctx context.Context, name string, output *privateOutput)
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
-			f := p.node.fault("wait for the private builder", name, err)
-			f.Hint = "it wrote last: " + output.lastLine()
-			return f
+			return &fault.Error{Op: "wait for the private builder", Side: fault.Engine, Subject: name, Err: err,
+				Hint: "it wrote last: " + output.lastLine(), Transient: true}
 		case <-tick.C:
 		}
 	}
@@ -241,7 +251,7 @@ func (p *Private) Stop(ctx context.Context) error {
 	if err := p.removeContainer(ctx); err != nil {
 		errs = append(errs, p.node.fault("remove the private builder", p.image, err))
 	} else {
-		p.container = ""
+		p.container, p.volume = "", ""
 	}
 	if p.image != "" {
 		// With force it goes although a container uses it, in case that
@@ -263,16 +273,30 @@ func (p *Private) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeContainer returns when the container is gone. The engine removes it by
-// itself as soon as it ends, and then says of ours that a removal is under way.
+// removeContainer returns when the container and its volume are gone. The engine
+// removes both by itself as soon as the container ends, the volume last, and says
+// of ours meanwhile that a removal is under way, or that there is no container.
 func (p *Private) removeContainer(ctx context.Context) error {
-	if p.container == "" {
-		return nil
+	if p.container != "" {
+		err := untilGone(ctx, func() error {
+			return p.node.cli.ContainerRemove(ctx, p.container, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		})
+		if err != nil {
+			return err
+		}
 	}
+	if p.volume != "" {
+		return untilGone(ctx, func() error { return p.node.cli.VolumeRemove(ctx, p.volume, false) })
+	}
+	return nil
+}
+
+// untilGone removes something until the engine does not know it any more.
+func untilGone(ctx context.Context, remove func() error) error {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
 	for {
-		err := p.node.cli.ContainerRemove(ctx, p.container, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		err := remove()
 		switch {
 		case cerrdefs.IsNotFound(err):
 			return nil

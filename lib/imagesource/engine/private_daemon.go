@@ -127,7 +127,7 @@ func (d nodeDaemon) container(image, folder string, network privateNetwork, opts
 			"PATH=" + home + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"NEVER=" + words(neverNets),
 			"REFUSE=" + words(network.refuse),
-			"ALLOW=" + words(opts.Allow),
+			"ALLOW=" + words(opts.allow),
 			fmt.Sprintf("MEMORY=%d", opts.Memory),
 			// What of the output of a step is kept, in bytes, and bytes a
 			// second: logs are complete but for those of programs that go wild.

@@ -6,7 +6,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,18 +50,6 @@ func (e *Engine) privateNetwork(ctx context.Context, opts PrivateOptions) (priva
 		n.mode = NetworkBridge
 	}
 	mistake := &fault.Error{Op: "start a private builder with", Side: fault.Engine}
-	for _, prefix := range opts.Refuse {
-		if !prefix.IsValid() || !prefix.Addr().Is4() {
-			mistake.Subject, mistake.Err = "the refused network "+prefix.String(), errors.New("it is no IPv4 network")
-			return n, mistake
-		}
-	}
-	for _, port := range opts.Allow {
-		if !port.IsValid() || !port.Addr().Is4() {
-			mistake.Subject, mistake.Err = "the allowed port "+port.String(), errors.New("its address is not IPv4")
-			return n, mistake
-		}
-	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		mistake.Subject, mistake.Err = "this node's addresses out of reach", err
@@ -74,7 +61,7 @@ func (e *Engine) privateNetwork(ctx context.Context, opts PrivateOptions) (priva
 			own = append(own, prefix)
 		}
 	}
-	if n.bridge, err = stepNet(own, opts.Allow); err != nil {
+	if n.bridge, err = stepNet(own); err != nil {
 		mistake.Subject, mistake.Err = "a network for its steps", err
 		return n, mistake
 	}
@@ -100,16 +87,13 @@ func (e *Engine) privateNetwork(ctx context.Context, opts PrivateOptions) (priva
 			n.refuse = append(n.refuse, prefix.Masked())
 		}
 	}
-	n.refuse = append(n.refuse, opts.Refuse...)
 	return n, nil
 }
 
-// stepNet is the first of stepNets that hides nothing known to be needed.
-func stepNet(own []netip.Prefix, allow []netip.AddrPort) (netip.Prefix, error) {
+// stepNet is the first of stepNets that hides no network of the node.
+func stepNet(own []netip.Prefix) (netip.Prefix, error) {
 	for _, candidate := range stepNets {
-		taken := slices.ContainsFunc(own, candidate.Overlaps) ||
-			slices.ContainsFunc(allow, func(port netip.AddrPort) bool { return candidate.Contains(port.Addr()) })
-		if !taken {
+		if !slices.ContainsFunc(own, candidate.Overlaps) {
 			return candidate, nil
 		}
 	}

@@ -8,12 +8,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/fault"
@@ -21,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"golang.org/x/sync/errgroup"
 	check "gopkg.in/check.v1"
 )
 
@@ -43,7 +43,7 @@ func (s *privateBuilder) SetUpSuite(c *check.C) {
 }
 
 func (s *privateBuilder) TearDownTest(c *check.C) {
-	c.Check(s.remains(c), check.HasLen, 0)
+	checkGone(c, func() []string { return s.remains(c) })
 }
 
 func (s *privateBuilder) TearDownSuite(c *check.C) { s.node.Close() }
@@ -87,12 +87,17 @@ func (s *privateBuilder) stop(c *check.C, p *Private) {
 
 // run runs a shell command in a container of the private builder.
 func run(c *check.C, p *Private, spec ContainerSpec, command string) (code int, output string) {
+	code, output, err := try(p, spec, command)
+	c.Assert(err, check.IsNil)
+	c.Logf("%s: exit code %d: %s", command, code, output)
+	return code, output
+}
+
+func try(p *Private, spec ContainerSpec, command string) (code int, output string, err error) {
 	var out bytes.Buffer
 	spec.Command, spec.Stdout, spec.Stderr = []string{"sh", "-c", command}, &out, &out
 	result, err := p.Engine.RunContainer(context.Background(), spec)
-	c.Assert(err, check.IsNil)
-	c.Logf("%s: exit code %d: %s", command, result.ExitCode, out.String())
-	return result.ExitCode, out.String()
+	return result.ExitCode, out.String(), err
 }
 
 // greedy allocates as much as it gets.
@@ -106,13 +111,15 @@ func (s *privateBuilder) TestNothingRemains(c *check.C) {
 	c.Assert(err, check.IsNil)
 	c.Check(images, check.HasLen, 1)
 	c.Check(s.node.ImageExists(context.Background(), id), check.Equals, false)
+	ended := make(chan error, 1)
 	go func() {
-		_, _ = p.Engine.RunContainer(context.Background(), ContainerSpec{Image: id, Command: []string{"busybox", "sleep", "1000"}})
+		_, err := p.Engine.RunContainer(context.Background(), ContainerSpec{Image: id, Command: []string{"busybox", "sleep", "1000"}})
+		ended <- err
 	}()
 	state, volume := s.look(c, p)
-	for len(processes(state.ID)) < 6 { // sh, sh, cat, dockerd, containerd, sleep
-		time.Sleep(pollTime)
-	}
+	await(c, "all processes", ended, func() bool {
+		return len(processes(state.ID)) >= 6 // sh, sh, cat, dockerd, containerd, sleep
+	})
 	folder := p.folder
 	socket, err := os.Stat(folder)
 	c.Assert(err, check.IsNil)
@@ -174,6 +181,7 @@ func (s *privateBuilder) TestStopAgain(c *check.C) {
 	c.Check(p.Stop(context.Background()), check.IsNil)
 	_, err := p.Engine.Ping(context.Background())
 	c.Check(fault.Transient(err), check.Equals, true)
+	c.Check(errors.Is(err, ErrUnreachable), check.Equals, false) // the node is well
 }
 
 // Whoever started it may be killed: then its connection is closed.
@@ -181,13 +189,16 @@ func (s *privateBuilder) TestOwnerDies(c *check.C) {
 	p, _ := s.start(c, PrivateOptions{})
 	state, volume := s.look(c, p)
 	p.conn.Close()
-	for end := time.Now().Add(stopTime); s.volumeExists(c, volume) && time.Now().Before(end); {
-		time.Sleep(pollTime)
-	}
-	_, err := s.node.cli.ContainerInspect(context.Background(), state.ID)
-	c.Check(cerrdefs.IsNotFound(err), check.Equals, true)
-	c.Check(s.volumeExists(c, volume), check.Equals, false)
-	c.Check(processes(state.ID), check.HasLen, 0)
+	checkGone(c, func() []string {
+		left := processes(state.ID)
+		if _, err := s.node.cli.ContainerInspect(context.Background(), state.ID); !cerrdefs.IsNotFound(err) {
+			left = append(left, "container")
+		}
+		if s.volumeExists(c, volume) {
+			left = append(left, "volume")
+		}
+		return left
+	})
 	s.stop(c, p)
 }
 
@@ -214,21 +225,20 @@ func (s *privateBuilder) TestMemory(c *check.C) {
 	code, _ = run(c, p, ContainerSpec{Image: id}, "busybox dd if=/dev/zero of=/dev/null bs=50M count=1")
 	c.Check(code, check.Equals, 0)
 
-	codes := make(chan int)
+	var group errgroup.Group
+	var killed atomic.Int64
 	for range 3 {
-		go func() {
-			code, _ := run(c, p, ContainerSpec{Image: id},
+		group.Go(func() error {
+			code, _, err := try(p, ContainerSpec{Image: id},
 				`busybox awk 'BEGIN { s = sprintf("%60000000s", ""); for (i = 0; i < 3e8; i++) if (i % 1e6 == 0) t = s }'`)
-			codes <- code
-		}()
+			if code == 137 {
+				killed.Add(1)
+			}
+			return err
+		})
 	}
-	killed := 0
-	for range 3 {
-		if <-codes == 137 {
-			killed++
-		}
-	}
-	c.Check(killed > 0, check.Equals, true)
+	c.Assert(group.Wait(), check.IsNil)
+	c.Check(killed.Load() > 0, check.Equals, true)
 
 	err := s.build(p, "RUN "+greedy)
 	var failed *BuildError
@@ -275,73 +285,4 @@ func (s *privateBuilder) TestStepsAreContained(c *check.C) {
 		code, _ := run(c, p, ContainerSpec{Image: id, Network: NetworkBridge}, command)
 		c.Check(code, check.Not(check.Equals), 0, check.Commentf("%s", command))
 	}
-}
-
-// A start that is cancelled, at whatever moment, leaves nothing.
-func (s *privateBuilder) TestStartCancelled(c *check.C) {
-	for _, after := range []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
-		ctx, cancel := context.WithTimeout(context.Background(), after)
-		p, err := s.node.StartPrivate(ctx, PrivateOptions{Owner: newOwner()})
-		cancel()
-		c.Check(p, check.IsNil)
-		c.Check(errors.Is(err, context.DeadlineExceeded), check.Equals, true, check.Commentf("%v: %v", after, err))
-		c.Check(fault.SideOf(err), check.Equals, fault.Engine)
-		c.Check(fault.Transient(err), check.Equals, true)
-		c.Check(s.remains(c), check.HasLen, 0, check.Commentf("%v", after))
-	}
-}
-
-// A daemon that does not come up says why.
-func (s *privateBuilder) TestDaemonFails(c *check.C) {
-	program, err := exec.LookPath("dockerd")
-	c.Assert(err, check.IsNil)
-	network := privateNetwork{mode: NetworkNone, bridge: stepNets[0]}
-	for _, trial := range []struct {
-		daemon  nodeDaemon
-		network privateNetwork
-		message string
-	}{
-		{nodeDaemon{program: "/no/such/dockerd"}, network, `engine: start the private builder .*: it ended: .*/no/such/dockerd: not found`},
-		{nodeDaemon{program: program, registries: []string{"--no-such-flag"}}, network, `engine: start the private builder .*: it ended: .*`},
-		{nodeDaemon{program: program}, privateNetwork{mode: "no-such-network", bridge: stepNets[0]}, `engine: (create|start) the private builder .*no-such-network.*`},
-	} {
-		p := &Private{node: s.node}
-		err := p.start(context.Background(), "arvados-builtin/"+newOwner()+":builder", trial.daemon, trial.network, PrivateOptions{})
-		c.Check(err, check.ErrorMatches, trial.message)
-		c.Check(fault.SideOf(err), check.Equals, fault.Engine)
-		s.stop(c, p)
-		c.Check(s.remains(c), check.HasLen, 0)
-	}
-}
-
-func (s *privateBuilder) TestRefusedOptions(c *check.C) {
-	tcp, err := New("tcp://127.0.0.1:1")
-	c.Assert(err, check.IsNil)
-	nobody, err := New("unix://" + filepath.Join(c.MkDir(), "none.sock"))
-	c.Assert(err, check.IsNil)
-	for _, trial := range []struct {
-		engine  *Engine
-		opts    PrivateOptions
-		side    fault.Side
-		message string
-	}{
-		{s.node, PrivateOptions{}, fault.Request, `.*"" cannot be the owner.*`},
-		{s.node, PrivateOptions{Owner: newOwner(), Network: "host"}, fault.Engine, `.*network host: it must be bridge or none`},
-		{tcp, PrivateOptions{Owner: newOwner()}, fault.Engine, `.*build.builder: private needs an engine.host like unix:///var/run/docker.sock\)`},
-		{nobody, PrivateOptions{Owner: newOwner()}, fault.Engine, `engine: connect to unix://.*no such file.*`},
-	} {
-		_, err := trial.engine.StartPrivate(context.Background(), trial.opts)
-		c.Check(err, check.ErrorMatches, trial.message)
-		c.Check(fault.SideOf(err), check.Equals, trial.side)
-	}
-}
-
-func (s *privateBuilder) TestOutputIsBounded(c *check.C) {
-	var out privateOutput
-	c.Check(out.lastLine(), check.Equals, "")
-	for i := range 10000 {
-		fmt.Fprintf(&out, "line %d\n", i)
-	}
-	c.Check(out.lastLine(), check.Equals, "line 9999")
-	c.Check(len(out.text) <= outputSize, check.Equals, true)
 }

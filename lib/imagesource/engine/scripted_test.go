@@ -72,7 +72,7 @@ func (s *scripted) TearDownTest(c *check.C) {
 	s.engine.Close()
 	s.server.Die()
 	os.RemoveAll(s.dir)
-	c.Check(goleak.Find(s.ignore), check.IsNil)
+	checkNoLeaks(c, s.ignore)
 }
 
 // pull pulls, and reads the saved image.
