@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
+	"git.arvados.org/arvados.git/lib/builtinrun"
 )
 
 const (
@@ -28,6 +29,15 @@ const (
 // broken is the file by which -list tells a dispatcher to give the node up.
 func (d lockDir) broken() string {
 	return filepath.Join(string(d), "crunch-run-broken")
+}
+
+// giveUp makes that file.
+func (d lockDir) giveUp() error {
+	f, err := builtinrun.OpenNodeFile(d.broken(), os.O_CREATE|os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // brokenFunc is what to do when the Docker Engine of the node is gone: as stock
@@ -44,7 +54,7 @@ func (d lockDir) brokenFunc(ctx context.Context, cmd command, site builtin.Site,
 	return func(err error) {
 		fmt.Fprintf(stderr, "this node is broken: %v\n", err)
 		if cmd.brokenHook == "" {
-			err = os.WriteFile(d.broken(), nil, 0700)
+			err = d.giveUp()
 		} else {
 			err = runHook(ctx, cmd.brokenHook, stderr)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
@@ -36,6 +37,25 @@ func (s *locksSuite) TestDispatcherIsToldOfABrokenNode(c *check.C) {
 	c.Check(stderr.String(), check.Equals, "this node is broken: the engine is gone\n")
 	out, _ := s.list(c)
 	c.Check(out, check.Equals, "broken\n")
+}
+
+// Whatever somebody has put there, the container goes on to its end, and nothing that
+// is not meant is changed.
+func (s *locksSuite) TestDispatcherCannotBeTold(c *check.C) {
+	usual := builtin.Site{Engine: builtin.SiteEngine{Host: builtin.DefaultEngine}}
+	target := filepath.Join(c.MkDir(), "target")
+	for what, put := range map[string]func() error{
+		"a FIFO": func() error { return syscall.Mkfifo(s.dir.broken(), 0700) },
+		"a link": func() error { return os.Symlink(target, s.dir.broken()) },
+	} {
+		c.Assert(put(), check.IsNil)
+		var stderr bytes.Buffer
+		s.dir.brokenFunc(context.Background(), command{engine: "docker"}, usual, &stderr)(errGone)
+		c.Check(stderr.String(), check.Matches, `this node is broken: the engine is gone\nnobody could be told: open .*crunch-run-broken: .*\n`, check.Commentf(what))
+		c.Assert(os.Remove(s.dir.broken()), check.IsNil)
+	}
+	_, err := os.Stat(target)
+	c.Check(os.IsNotExist(err), check.Equals, true)
 }
 
 func (s *locksSuite) TestBrokenNodeHook(c *check.C) {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"git.arvados.org/arvados.git/lib/builtinrun"
 )
 
 // lockDir is the folder with the lock files by which crunch-run processes on a
@@ -52,9 +54,9 @@ func (d lockDir) path(name string) string {
 // open opens the named lock file and takes its lock, waiting for it unless how
 // includes LOCK_NB.
 func (d lockDir) open(name string, how int) (*os.File, error) {
-	f, err := os.OpenFile(d.path(name), os.O_CREATE|os.O_RDWR, 0700)
+	f, err := builtinrun.OpenNodeFile(d.path(name), os.O_CREATE|os.O_RDWR)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", d.path(name), err)
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
@@ -120,7 +122,7 @@ func journalRuns() bool {
 // lock file, or whose process has gone, is no error.
 func (d lockDir) kill(uuid string, sig syscall.Signal, stderr io.Writer) error {
 	path := d.path(uuid)
-	f, err := os.Open(path)
+	f, err := builtinrun.OpenNodeFile(path, os.O_RDONLY)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -169,12 +171,16 @@ func (d lockDir) savePrices(cmd command, stdin io.Reader) error {
 	if len(text) == 0 {
 		return nil
 	}
-	next := fmt.Sprintf("%s~%d", d.prices(), os.Getpid())
-	if err = os.WriteFile(next, text, 0777); err == nil {
-		err = os.Rename(next, d.prices())
+	next, err := os.CreateTemp(string(d), filepath.Base(d.prices())+"~*") // a name that nobody has taken before
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(text)
+	if err = errors.Join(err, next.Chmod(0644), next.Close()); err == nil {
+		err = os.Rename(next.Name(), d.prices())
 	}
 	if err != nil {
-		os.Remove(next)
+		os.Remove(next.Name())
 	}
 	return err
 }
@@ -237,10 +243,9 @@ func (d lockDir) probe(path string, stdout, stderr io.Writer) error {
 // sweep opens a lock file that somebody holds, and removes one that nobody does;
 // nil means that there is nothing to report.
 func (d lockDir) sweep(path string, stderr io.Writer) (*os.File, error) {
-	// A FIFO is not waited for; it counts as an empty file.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := builtinrun.OpenNodeFile(path, os.O_RDONLY)
 	if err != nil {
-		return nil, nil // gone meanwhile, or another user's
+		return nil, nil // gone meanwhile, another user's, or no lock
 	}
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,6 +47,7 @@ var _ = check.Suite(&locksSuite{})
 type locksSuite struct {
 	dir    lockDir
 	report string
+	held   []*os.File // with locks, which end when a file is closed or collected as garbage
 }
 
 func (s *locksSuite) SetUpTest(c *check.C) {
@@ -56,6 +58,10 @@ func (s *locksSuite) SetUpTest(c *check.C) {
 
 func (s *locksSuite) TearDownTest(c *check.C) {
 	os.Unsetenv("CRUNCH_RUN_TEST_CHILD")
+	for _, f := range s.held {
+		c.Check(f.Close(), check.IsNil)
+	}
+	s.held = nil
 }
 
 func (s *locksSuite) list(c *check.C) (stdout, stderr string) {
@@ -123,6 +129,7 @@ func (s *locksSuite) TestListOddFiles(c *check.C) {
 		c.Assert(os.WriteFile(path(name), []byte(content), 0700), check.IsNil)
 		f, err := os.Open(path(name))
 		c.Assert(err, check.IsNil)
+		s.held = append(s.held, f)
 		c.Assert(syscall.Flock(int(f.Fd()), syscall.LOCK_EX), check.IsNil)
 	}
 	gone := exec.Command("/bin/true")
@@ -143,6 +150,7 @@ func (s *locksSuite) TestListOddFiles(c *check.C) {
 	c.Assert(syscall.Mkfifo(path("fifo"), 0700), check.IsNil)
 	c.Assert(os.Symlink("fifo", path("crunch-run-k.lock")), check.IsNil)
 	hold("crunch-run-broken", ``)
+	runtime.GC()
 	out, errs := s.list(c)
 	c.Check(out, check.Equals, "a stale\nbroken\n")
 	c.Check(errs, check.Matches, `.*crunch-run-b.lock: bogus procinfo: {UUID: PID:1}\n.*crunch-run-c.lock: invalid character.*\n.*crunch-run-g.lock: bogus procinfo: {UUID:g PID:-\d+}\n.*crunch-run-h.lock: .*cannot unmarshal number.*\n`)
@@ -157,6 +165,30 @@ func (s *locksSuite) TestKillRefusesOddFiles(c *check.C) {
 		c.Assert(os.WriteFile(s.dir.path(uuid), []byte(content), 0700), check.IsNil)
 		c.Check(s.dir.kill(uuid, 0, io.Discard), check.NotNil)
 	}
+}
+
+// Nor what is no file: a FIFO would be waited for, and what a link leads to is not a
+// lock.
+func (s *locksSuite) TestOnlyFilesAreLocks(c *check.C) {
+	self := fmt.Sprintf(`{"UUID":%q,"PID":%d}`, uuid, os.Getpid())
+	target := filepath.Join(c.MkDir(), "target")
+	c.Assert(os.WriteFile(target, []byte(self), 0700), check.IsNil)
+	for what, put := range map[string]func() error{
+		"a FIFO": func() error { return syscall.Mkfifo(s.dir.path(uuid), 0700) },
+		"a link": func() error { return os.Symlink(target, s.dir.path(uuid)) },
+	} {
+		c.Assert(put(), check.IsNil)
+		if what == "a FIFO" {
+			go os.WriteFile(s.dir.path(uuid), []byte(self), 0) // who waits for it reads that
+		}
+		c.Check(s.dir.kill(uuid, 0, io.Discard), check.ErrorMatches, `open .*`+uuid+`.lock: (it is not a regular file|too many levels of symbolic links)`, check.Commentf(what))
+		err := s.dir.detach(command{prog: os.Args[0], uuid: uuid}, strings.NewReader(""), io.Discard)
+		c.Check(err, check.ErrorMatches, `open .*`+uuid+`.lock: (it is not a regular file|too many levels of symbolic links)`, check.Commentf(what))
+		c.Assert(os.Remove(s.dir.path(uuid)), check.IsNil)
+	}
+	text, err := os.ReadFile(target)
+	c.Assert(err, check.IsNil)
+	c.Check(string(text), check.Equals, self)
 }
 
 func (s *locksSuite) TestKillReportsSurvivors(c *check.C) {

@@ -122,6 +122,7 @@ type configData struct {
 func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer) error {
 	site, siteErr := builtin.LoadSite(cmd.site)
 	if siteErr != nil {
+		// Of what the file says, only builtin_images counts for the decision.
 		fmt.Fprintf(stderr, "ordinary containers only, until this is mended: %v\n", siteErr)
 	}
 	// Before anything can fail: whoever writes it waits until it is read, and
@@ -155,9 +156,6 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 	ctx, stop := stoppable(context.Background())
 	defer stop()
 	ctr, err := ask(ctx, client, cmd.uuid)
-	if _, _, ok := builtin.Find(ctr.Command); siteErr != nil && (ok || isReserved(ctr)) {
-		return siteErr
-	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "what container %s is cannot be seen, so that stock crunch-run gets it: %v\n", cmd.uuid, err)
 	}
@@ -167,6 +165,9 @@ func runContainer(cmd command, locks lockDir, stdin io.Reader, stderr io.Writer)
 			return context.Cause(ctx) // nothing has begun; stock would not know of the signal
 		}
 		return stock.exec(cmd.stockArgs, input)
+	}
+	if siteErr != nil {
+		return siteErr
 	}
 	stock.drop()
 	closeLockOnExec()
@@ -205,7 +206,7 @@ func ask(ctx context.Context, client *arvados.Client, uuid string) (ctr arvados.
 // another image is ours too, only its content says, and it is looked at only where
 // the command is one of ours; when in doubt, stock runs the container.
 func isBuiltin(ctx context.Context, client *arvados.Client, site builtin.Site, ctr arvados.Container, stderr io.Writer) bool {
-	if isReserved(ctr) {
+	if ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage {
 		return true
 	}
 	if _, _, ok := builtin.Find(ctr.Command); !ok || site.IsBuiltin(ctr.ContainerImage) {
@@ -218,11 +219,6 @@ func isBuiltin(ctx context.Context, client *arvados.Client, site builtin.Site, c
 		fmt.Fprintf(stderr, "whether image %s is for builtin commands cannot be seen, so that stock crunch-run gets the container: %v\n", ctr.ContainerImage, err)
 	}
 	return ours
-}
-
-// isReserved: the image is one of two names that mean no image at all.
-func isReserved(ctr arvados.Container) bool {
-	return ctr.ContainerImage == builtin.Image || ctr.ContainerImage == builtin.NoImage
 }
 
 // stoppable is a context that the signals of dispatchers cancel, until stop is

@@ -61,7 +61,10 @@ func (n *node) close(c *check.C) {
 }
 
 // pushShell puts an image with a shell into the registry, and returns its name.
-func (n *node) pushShell(c *check.C) string {
+func (n *node) pushShell(c *check.C) string { return n.pushLabelled(c, nil) }
+
+// pushLabelled is pushShell with labels in the image's config.
+func (n *node) pushLabelled(c *check.C, labels attrs) string {
 	program, err := os.ReadFile("/bin/busybox")
 	c.Assert(err, check.IsNil)
 	var layer bytes.Buffer
@@ -74,7 +77,7 @@ func (n *node) pushShell(c *check.C) string {
 	c.Assert(w.Close(), check.IsNil)
 	digest := n.registry.PutBlob(layer.Bytes())
 	config, err := json.Marshal(attrs{"os": "linux", "architecture": "amd64", "created": "2026-11-24T00:00:00Z",
-		"config": attrs{"Env": []string{"PATH=/bin"}}, "rootfs": attrs{"type": "layers", "diff_ids": []string{digest}}})
+		"config": attrs{"Env": []string{"PATH=/bin"}, "Labels": labels}, "rootfs": attrs{"type": "layers", "diff_ids": []string{digest}}})
 	c.Assert(err, check.IsNil)
 	id := n.registry.PutBlob(config)
 	const manifest = "application/vnd.oci.image.manifest.v1+json"
@@ -187,6 +190,18 @@ func (n *node) call(c *check.C, code int, stdin []byte, program string, args ...
 // stdin as a large cluster's config has.
 func (n *node) start(c *check.C, program string, cr arvados.ContainerRequest) {
 	n.startWith(c, program, cr, 0, nil)
+}
+
+// foreground starts a request's container as a dispatcher does that stays its parent,
+// with nothing but the variables that crunch-dispatch-local passes on, and nothing on
+// stdin.
+func (n *node) foreground(c *check.C, cr arvados.ContainerRequest, stderr *bytes.Buffer) *exec.Cmd {
+	cmd := exec.Command(n.front, "--runtime-engine=docker", "-builtin-config", n.site, cr.ContainerUUID)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + c.MkDir(), `InstanceType={"Price":1}`, "ARVADOS_API_HOST=" + n.APIAddress,
+		"ARVADOS_API_HOST_INSECURE=1", "ARVADOS_API_TOKEN=" + n.SystemRootToken, "GatewayAuthSecret=0123"}
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	c.Assert(cmd.Start(), check.IsNil)
+	return cmd
 }
 
 // startWith is start where the program gets so many buffers for a keepstore of its

@@ -5,8 +5,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"gopkg.in/check.v1"
@@ -45,6 +47,20 @@ func (s *locksSuite) TestPricesComeWithTheQuestion(c *check.C) {
 	left, err := os.ReadDir(string(s.dir))
 	c.Assert(err, check.IsNil)
 	c.Check(left, check.HasLen, 1)
+}
+
+// Others on the node may guess how the file is called while it is being written.
+func (s *locksSuite) TestNobodyIsInTheWayOfPrices(c *check.C) {
+	inTheWay := fmt.Sprintf("%s~%d", s.dir.prices(), os.Getpid())
+	target := filepath.Join(c.MkDir(), "target")
+	c.Assert(os.Symlink(target, inTheWay), check.IsNil)
+	c.Check(s.dir.savePrices(command{stdinPrices: true}, strings.NewReader(somePrices)), check.IsNil)
+	c.Check(s.prices(), check.Equals, somePrices)
+	_, err := os.Stat(target)
+	c.Check(os.IsNotExist(err), check.Equals, true)
+	info, err := os.Stat(s.dir.prices())
+	c.Assert(err, check.IsNil)
+	c.Check(info.Mode(), check.Equals, os.FileMode(0644)) // stock programs of other users read it, too
 }
 
 func (s *locksSuite) TestPricesCannotBeKept(c *check.C) {

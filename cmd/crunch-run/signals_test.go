@@ -7,7 +7,6 @@ package main
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"syscall"
 	"time"
 
@@ -24,17 +23,6 @@ type signalsSuite struct{ *node }
 
 func (s *signalsSuite) SetUpSuite(c *check.C)    { s.node = newNode(c) }
 func (s *signalsSuite) TearDownSuite(c *check.C) { s.close(c) }
-
-// foreground starts a request's container with nothing but the variables that
-// crunch-dispatch-local passes on, and nothing on stdin.
-func (s *signalsSuite) foreground(c *check.C, cr arvados.ContainerRequest, stderr *bytes.Buffer) *exec.Cmd {
-	cmd := exec.Command(s.front, "--runtime-engine=docker", "-builtin-config", s.site, cr.ContainerUUID)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + c.MkDir(), `InstanceType={"Price":1}`, "ARVADOS_API_HOST=" + s.APIAddress,
-		"ARVADOS_API_HOST_INSECURE=1", "ARVADOS_API_TOKEN=" + s.SystemRootToken, "GatewayAuthSecret=0123"}
-	cmd.Stdout, cmd.Stderr = stderr, stderr
-	c.Assert(cmd.Start(), check.IsNil)
-	return cmd
-}
 
 func (s *signalsSuite) TestSettingsInTheEnvironment(c *check.C) {
 	cr := s.submit(c, attrs{"command": []string{"docker", "pull", s.pushShell(c)}})

@@ -68,8 +68,9 @@ type SitePull struct {
 	// Credentials is a docker config.json on the node, for registries that
 	// the request's own credentials say nothing of. Default: none.
 	Credentials string `yaml:"credentials"`
-	// MaxSize bounds the bytes that a pull may download: a number of bytes,
-	// or "50GiB". Default: no bound.
+	// MaxSize bounds the bytes that a pull may download or, when the engine
+	// pulls, that the engine may hand over, usually unpacked: a number of
+	// bytes, or "50GiB". Default: no bound.
 	MaxSize Bytes `yaml:"max_size"`
 }
 

@@ -26,10 +26,6 @@ type Status struct {
 // at all if something newer comes first.
 func (s *Status) Activity(text string) { s.set("activity", text) }
 
-// Warning says what an administrator or user should look at, though the work
-// goes on.
-func (s *Status) Warning(text string) { s.set("warning", text) }
-
 // Error says why the container failed.
 func (s *Status) Error(text string) { s.set("error", text) }
 

@@ -23,9 +23,8 @@ func (*statusSuite) TestFinalHasNoActivity(c *check.C) {
 	s := &Status{}
 	c.Check(s.Final(), check.HasLen, 0)
 	s.Activity("downloading")
-	s.Warning("slow")
 	s.Error("no such image")
-	c.Check(s.Final(), check.DeepEquals, map[string]string{"warning": "slow", "error": "no such image"})
+	c.Check(s.Final(), check.DeepEquals, map[string]string{"error": "no such image"})
 }
 
 // TestFollow: updates are whole, not more frequent than the interval, not sent
@@ -65,8 +64,8 @@ func TestFollow(t *testing.T) {
 		wait(1)
 		s.Activity("two")
 		wait(1)
-		s.Warning("slow")
-		if last := wait(2); last["activity"] != "two" || last["warning"] != "slow" {
+		s.Error("slow")
+		if last := wait(2); last["activity"] != "two" || last["error"] != "slow" {
 			t.Errorf("sent %v", last)
 		}
 		fail.Store(true)

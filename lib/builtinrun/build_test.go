@@ -28,6 +28,7 @@ type buildSuite struct {
 	*stage
 	registry *registrytest.Server
 	site     builtin.Site
+	caches   cacheWatch
 }
 
 func (s *buildSuite) SetUpSuite(c *check.C) {
@@ -37,12 +38,14 @@ func (s *buildSuite) SetUpSuite(c *check.C) {
 func (s *buildSuite) SetUpTest(c *check.C) {
 	s.stage = newStage(c)
 	s.registry = registrytest.New()
+	s.caches = cacheWatch{}
 	s.setSite(c, "")
 }
 
 func (s *buildSuite) TearDownTest(c *check.C) {
 	s.registry.Close()
 	s.close(c)
+	s.caches.end(c)
 }
 
 func (s *buildSuite) setSite(c *check.C, build string) {
@@ -56,6 +59,9 @@ func (s *buildSuite) setEngine(c *check.C, host, build string) {
 	s.site.Pull.Registries = []string{"127.0.0.1:*"}
 	if host != "" {
 		s.site.Engine.Host = host
+	}
+	if host == "" || host == secondEngine {
+		s.caches.begin(c, host)
 	}
 }
 
@@ -98,18 +104,25 @@ func (s *buildSuite) docker(c *check.C, words ...string) []string {
 	return strings.Fields(string(out))
 }
 
-// busybox is a recipe for an image with a shell, and its context.
-func (s *buildSuite) busybox(c *check.C) attrs {
+// shellProgram is busybox, different for each cluster: an ELF file may have a tail. A
+// builder finds what it has copied before again by its content, also what another
+// test has left.
+func (s *buildSuite) shellProgram(c *check.C) string {
 	program, err := os.ReadFile("/bin/busybox")
 	c.Assert(err, check.IsNil)
+	return string(program) + s.ClusterID
+}
+
+// busybox is a recipe for an image with a shell, and its context.
+func (s *buildSuite) busybox(c *check.C) attrs {
 	return attrs{
-		"/src":            collection(s.store(c, map[string]string{"busybox": string(program)})),
+		"/src":            collection(s.store(c, map[string]string{"busybox": s.shellProgram(c)})),
 		"/src/Dockerfile": text("FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nENV PATH=/bin\n"),
 	}
 }
 
 func (s *buildSuite) ok(c *check.C, e ending) dockerimage.Properties {
-	about := check.Commentf("%v\n%s\n%s", e.ctr.RuntimeStatus, e.logs["crunch-run.txt"], e.logs["stdout.txt"])
+	about := check.Commentf("%s", e.why())
 	c.Assert(e.runError, check.IsNil, about)
 	c.Assert(e.ctr.State, check.Equals, arvados.ContainerStateComplete, about)
 	c.Assert(e.exit, check.Equals, 0.0, about)

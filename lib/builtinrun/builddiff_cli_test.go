@@ -6,19 +6,15 @@ package builtinrun_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/docker/docker/client"
-	bkclient "github.com/moby/buildkit/client"
 	"gopkg.in/check.v1"
 )
 
@@ -136,59 +132,4 @@ func (cli dockerCLI) forget(c *check.C, prefix string) {
 		_, err := cli.run(nil, "rmi", "-f", name)
 		c.Check(err, check.IsNil)
 	}
-}
-
-// buildCache is that of an engine, without what is in use.
-type buildCache struct {
-	*bkclient.Client
-	docker *client.Client
-}
-
-func openBuildCache(c *check.C, host string) (cache buildCache) {
-	opts := []client.Opt{client.WithAPIVersionNegotiation()}
-	if host != "" {
-		opts = append(opts, client.WithHost(host))
-	}
-	var err error
-	cache.docker, err = client.NewClientWithOpts(opts...)
-	c.Assert(err, check.IsNil)
-	cache.Client, err = bkclient.New(context.Background(), "", bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		return cache.docker.DialHijack(ctx, "/grpc", "h2c", nil)
-	}))
-	c.Assert(err, check.IsNil)
-	return cache
-}
-
-func (cache buildCache) records(c *check.C) (ids []string) {
-	usage, err := cache.DiskUsage(context.Background())
-	c.Assert(err, check.IsNil)
-	for _, record := range usage {
-		if !record.InUse {
-			ids = append(ids, record.ID)
-		}
-	}
-	return ids
-}
-
-// forget removes what was not there before. A record goes after those that
-// build on it.
-func (cache buildCache) forget(c *check.C, before []string) {
-	for left := -1; ; {
-		var added bkclient.Filter
-		for _, id := range cache.records(c) {
-			if !slices.Contains(before, id) {
-				added = append(added, "id=="+id)
-			}
-		}
-		if len(added) == 0 || len(added) == left {
-			return
-		}
-		left = len(added)
-		c.Check(cache.Prune(context.Background(), nil, bkclient.PruneAll, added), check.IsNil)
-	}
-}
-
-func (cache buildCache) close() {
-	cache.Client.Close()
-	cache.docker.Close()
 }

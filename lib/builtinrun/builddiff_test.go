@@ -64,7 +64,7 @@ func (s *buildDiffSuite) compareAll(c *check.C, host string, wanted func(recipe)
 	s.cli = dockerCLI{host: host, config: c.MkDir()}
 	cache := openBuildCache(c, host)
 	defer cache.close()
-	defer cache.forget(c, cache.records(c))
+	defer cache.forget(c, cache.records(c, true))
 	defer s.cli.forget(c, s.prefix)
 	s.setBase(c)
 
@@ -90,12 +90,10 @@ CMD ["base"]
 // setBase builds the base by a container request, and loads it into the engine
 // for the docker program.
 func (s *buildDiffSuite) setBase(c *check.C) {
-	program, err := os.ReadFile("/bin/busybox")
-	c.Assert(err, check.IsNil)
 	name := s.prefix + "/base"
 	e := s.builds.build(c, []string{"-t", name, "/src"}, attrs{"/src": collection(s.builds.store(c, map[string]string{
 		"Dockerfile": base,
-		"busybox":    string(program),
+		"busybox":    s.builds.shellProgram(c),
 		"passwd":     "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1001::/home:/bin/sh\n",
 		"group":      "root:x:0:\nusers:x:1001:\nothers:x:1002:\n",
 	}))}, nil)

@@ -45,3 +45,19 @@ func (*costSuite) TestCost(c *check.C) {
 		c.Check(m.until(start.Add(2*time.Hour)), check.Equals, trial.want, check.Commentf(trial.title))
 	}
 }
+
+// Every user of the node may put something in the place of the list. It is not waited
+// for, and makes nothing dearer or cheaper.
+func (s *costSuite) TestPricesOfOthers(c *check.C) {
+	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	files := &nodeFileSuite{dir: c.MkDir()}
+	odd := files.odd(c)
+	const dear = `[{"StartTime":"2026-11-24T09:00:00Z","Price":99}]`
+	odd["another user's"] = files.put(c, "prices", dear, 65534)
+	delete(odd, "a link to a FIFO")
+	go os.WriteFile(odd["a FIFO"], []byte(dear), 0) // who waits for it reads that
+	for what, file := range odd {
+		m := meter{instanceType: `{"Price":0.5}`, pricesFile: file, start: start}
+		c.Check(m.until(start.Add(2*time.Hour)), check.Equals, 1.0, check.Commentf(what))
+	}
+}

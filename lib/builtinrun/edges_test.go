@@ -36,7 +36,7 @@ var edges = []edge{
 	{what: "signal", happens: func(_ *lifeSuite, _ *check.C, _ arvados.ContainerRequest, stop func()) { stop() },
 		state: arvados.ContainerStateCancelled},
 	{what: "max_run_time has passed", happens: func(*lifeSuite, *check.C, arvados.ContainerRequest, func()) {},
-		changes: attrs{"scheduling_parameters": attrs{"max_run_time": 1}},
+		changes: attrs{"scheduling_parameters": attrs{"max_run_time": 5}},
 		state:   arvados.ContainerStateCancelled, problem: `request: .*max_run_time: maximum run time exceeded .*`},
 	{what: "the user cancels the request, and the dispatcher sends SIGTERM", happens: func(s *lifeSuite, c *check.C, cr arvados.ContainerRequest, stop func()) {
 		c.Check(s.user.RequestAndDecode(nil, "PATCH", "arvados/v1/container_requests/"+cr.UUID, nil,
@@ -73,6 +73,7 @@ func (s *lifeSuite) TestEdges(c *check.C) {
 		cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, t.changes)
 		s.patience = max(s.patience, t.patience)
 		ctx, stop := context.WithCancelCause(context.Background())
+		defer stop(nil)
 		var once sync.Once
 		var happened time.Time
 		s.registry.Always("/blobs/"+app.Layers[0].Digest, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
@@ -87,7 +88,7 @@ func (s *lifeSuite) TestEdges(c *check.C) {
 			serve(w, r)
 		})
 		e := s.run(ctx, c, cr, s.site)
-		stop(nil)
+		c.Assert(happened.IsZero(), check.Equals, false, check.Commentf("never happened: %s\n%s", t.what, e.why()))
 		took := e.at.Sub(happened).Seconds()
 		c.Logf("%s: after %.1f s, %v", t.what, took, e)
 		about := check.Commentf(t.what)

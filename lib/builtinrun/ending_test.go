@@ -44,6 +44,17 @@ func (e ending) String() string {
 		e.ctr.State, e.cr.State, e.exit, e.ctr.Output, log, e.problem, e.runError)
 }
 
+// why is what somebody wants to know who did not expect this ending: the reason, and
+// then the last lines of the logs.
+func (e ending) why() string {
+	text := fmt.Sprintf("%s\n%v", e.problem, e)
+	for _, name := range []string{"crunch-run.txt", "stdout.txt"} {
+		lines := strings.Split(strings.TrimSuffix(e.logs[name], "\n"), "\n")
+		text += fmt.Sprintf("\n%s:\n%s", name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+	}
+	return text
+}
+
 // look reads how a request's container ended.
 func (s *stage) look(c *check.C, cr arvados.ContainerRequest) (e ending) {
 	s.mtx.Lock()

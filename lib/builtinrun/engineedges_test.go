@@ -98,7 +98,7 @@ var hungEngineEdges = []struct {
 	{what: "a pull, by an engine that hangs in it, and a signal", hangsAt: "/images/create", command: []string{"docker", "pull", "NAME"},
 		unfinished: unfinished},
 	{what: "a pull, by an engine that hangs in it, and max_run_time has passed", hangsAt: "/images/create", command: []string{"docker", "pull", "NAME"},
-		changes: attrs{"scheduling_parameters": attrs{"max_run_time": 3}}, problem: `request: .*max_run_time: maximum run time exceeded [^\n]*`,
+		changes: attrs{"scheduling_parameters": attrs{"max_run_time": 10}}, problem: `request: .*max_run_time: maximum run time exceeded [^\n]*`,
 		unfinished: unfinished},
 	{what: "the engine is gone, the site's hook for that hangs, and a signal", command: []string{"docker", "pull", "NAME"}, unfinished: unfinished},
 }
@@ -122,23 +122,17 @@ func (s *lifeSuite) TestEdgesOfAHungEngine(c *check.C) {
 		}
 		cr := s.submit(c, command, t.changes)
 		ctx, stop := context.WithCancelCause(context.Background())
-		happened := make(chan time.Time, 1)
-		go func() {
-			<-hung
-			now := time.Now()
-			happened <- now
-			if t.problem == "" {
-				stop(errors.New("caught signal: terminated"))
-				return
-			}
-			for s.state(c, cr) == arvados.ContainerStateRunning && time.Since(now).Seconds() < tooLong {
-				time.Sleep(50 * time.Millisecond)
-			}
+		defer stop(nil)
+		r := s.begin(ctx, c, cr, s.site)
+		at := r.untilClosed(c, t.what, hung)
+		if t.problem == "" {
+			stop(errors.New("caught signal: terminated"))
+		} else {
+			r.until(c, "the container ends", func() bool { return s.state(c, cr) != arvados.ContainerStateRunning })
 			end()
-		}()
-		e := s.run(ctx, c, cr, s.site)
-		stop(nil)
-		took := e.at.Sub(<-happened).Seconds()
+		}
+		e := r.end(c)
+		took := e.at.Sub(at).Seconds()
 		c.Logf("%s: after %.1f s, %v", t.what, took, e)
 		about := check.Commentf(t.what)
 		s.checkNothingCame(c, e, arvados.ContainerStateCancelled, "", about)
@@ -219,40 +213,26 @@ func (s *buildSuite) TestEdgeOfAnEngineThatAnswersLate(c *check.C) {
 	g := newGate(c)
 	defer g.listener.Close()
 	s.setEngine(c, g.host(), "builder: engine")
-	mark := "31" + strings.Repeat("8", 4)
-	mounts := s.steps(c, "RUN busybox sleep "+mark+"\n")
-	mounts["/out"] = attrs{"kind": "tmp"}
-	cr := s.submit(c, []string{"docker", "build", "/src"}, attrs{"mounts": mounts})
-	ctx, stop := context.WithCancelCause(context.Background())
-	var happened time.Time
-	open := make(chan struct{})
-	go func() {
-		defer close(open)
-		for !sleeping(mark) {
-			time.Sleep(50 * time.Millisecond)
-		}
-		g.Lock()
-		happened = time.Now()
-		stop(errors.New("caught signal: terminated"))
-		for s.state(c, cr) != arvados.ContainerStateCancelled {
-			time.Sleep(50 * time.Millisecond)
-		}
-		g.Unlock()
-	}()
-	e := s.run(ctx, c, cr, s.site)
-	took := e.at.Sub(happened).Seconds()
-	clean := !sleeping(mark) && len(s.onEngine(c)) == 0
-	<-open
+	step := newSleep(c)
+	r, stop := s.beginStep(c, step)
+	defer stop(nil)
+	r.until(c, "the step runs", step.runs)
+	g.Lock()
+	open := sync.OnceFunc(g.Unlock)
+	defer open()
+	at := time.Now()
+	stop(errors.New("caught signal: terminated"))
+	r.until(c, "the container is Cancelled", func() bool { return s.state(c, r.cr) == arvados.ContainerStateCancelled })
+	open()
+	e := r.end(c)
+	took := e.at.Sub(at).Seconds()
+	clean := !step.runs()
 	c.Logf("a build, on an engine that hangs in a step until the end, and a signal: after %.1f s, %v", took, e)
 	s.checkNothingCame(c, e, arvados.ContainerStateCancelled, "", check.Commentf("%v", e))
 	c.Check(took < tooLong, check.Equals, true)
 	c.Check(clean || took >= grace, check.Equals, true) // it does not go before, while there is time
 	c.Check(e.logs["crunch-run.txt"], check.Matches, `(?s).*Z warning: the work is not done 5s later.*`)
-	for end := time.Now().Add(time.Minute); sleeping(mark) && time.Now().Before(end); {
-		time.Sleep(50 * time.Millisecond)
-	}
-	c.Check(sleeping(mark), check.Equals, false)
-	c.Check(s.onEngine(c), check.HasLen, 0)
+	s.checkGone(c, e, step)
 }
 
 // state is that of a request's container.

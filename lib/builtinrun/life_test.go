@@ -8,13 +8,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/builtin"
@@ -309,42 +306,6 @@ func (s *lifeSuite) TestMaxRunTime(c *check.C) {
 	e := s.run(context.Background(), c, cr, s.site)
 	c.Check(e.ctr.State, check.Equals, arvados.ContainerStateCancelled)
 	c.Check(e.problem, check.Matches, `request: run scheduling_parameters.max_run_time: maximum run time exceeded .*`)
-}
-
-// A dispatcher's probe has the cost so far written, and SIGUSR1 the logs saved,
-// while the work goes on; the end has the whole cost.
-func (s *lifeSuite) TestToldWhileRunning(c *check.C) {
-	s.instance = `{"ProviderType":"test","Price":3600}` // one a second
-	s.prices = filepath.Join(c.MkDir(), "none")
-	s.saveLogs, s.tellCost = make(chan os.Signal), make(chan os.Signal)
-	release := make(chan struct{})
-	s.registry.Always("/blobs/"+app.Layers[0].Digest, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
-		<-release
-		serve(w, r)
-	})
-	cr := s.submit(c, []string{"docker", "pull", s.registry.Host() + "/app:1"}, nil)
-	var ended ending
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ended = s.run(context.Background(), c, cr, s.site)
-	}()
-	now := func() (ctr arvados.Container) {
-		c.Assert(s.root.RequestAndDecode(&ctr, "GET", "arvados/v1/containers/"+cr.ContainerUUID, nil, nil), check.IsNil)
-		return ctr
-	}
-	s.tellCost <- syscall.SIGUSR2
-	s.tellCost <- syscall.SIGUSR2 // the first has been heeded by now
-	before := now()
-	c.Check(before.State, check.Equals, arvados.ContainerStateRunning)
-	c.Check(before.Cost > 0, check.Equals, true)
-	for now().Log == before.Log {
-		s.saveLogs <- syscall.SIGUSR1
-	}
-	close(release)
-	<-done
-	c.Check(ended.ctr.State, check.Equals, arvados.ContainerStateComplete)
-	c.Check(ended.ctr.Cost > before.Cost, check.Equals, true)
 }
 
 // A node whose engine cannot be reached is broken; one where something else fails

@@ -9,11 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
-	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/imageref"
 	"github.com/spf13/pflag"
 )
@@ -54,10 +53,10 @@ func parseArgs(args []string, env map[string]string) (request, error) {
 	flags.StringVar(&req.network, "network", "", "")
 	flags.StringArrayVar(&secrets, "secret", nil, "")
 	if err := flags.Parse(args); err != nil {
-		return request{}, wrong("command", err, hintFlags)
+		return request{}, builtin.Wrong("command", err, hintFlags)
 	}
 	if words := flags.Args(); len(words) > 1 {
-		return request{}, wrong("command", fmt.Errorf("more than one context: %q", words), hintFlags)
+		return request{}, builtin.Wrong("command", fmt.Errorf("more than one context: %q", words), hintFlags)
 	} else if len(words) == 1 {
 		req.context = words[0]
 	}
@@ -67,7 +66,7 @@ func parseArgs(args []string, env map[string]string) (request, error) {
 			return request{}, err
 		}
 		if ref.Digest != "" {
-			return request{}, wrong("--tag", fmt.Errorf("%q has a digest, which only the finished image has", tag), "write name:tag")
+			return request{}, builtin.Wrong("--tag", fmt.Errorf("%q has a digest, which only the finished image has", tag), "write name:tag")
 		}
 		if !slices.Contains(req.tags, ref.RepoTag()) {
 			req.tags = append(req.tags, ref.RepoTag())
@@ -76,7 +75,7 @@ func parseArgs(args []string, env map[string]string) (request, error) {
 	for _, arg := range buildArgs {
 		name, value, given := strings.Cut(arg, "=")
 		if name == "" {
-			return request{}, wrong("--build-arg", fmt.Errorf("%q has no name", arg), "write NAME=value")
+			return request{}, builtin.Wrong("--build-arg", fmt.Errorf("%q has no name", arg), "write NAME=value")
 		}
 		if !given {
 			if value, given = env[name]; !given {
@@ -88,7 +87,7 @@ func parseArgs(args []string, env map[string]string) (request, error) {
 	for _, label := range labels {
 		name, value, _ := strings.Cut(label, "=")
 		if name == "" {
-			return request{}, wrong("--label", fmt.Errorf("%q has no name", label), "write NAME=value")
+			return request{}, builtin.Wrong("--label", fmt.Errorf("%q has no name", label), "write NAME=value")
 		}
 		req.labels[name] = value
 	}
@@ -102,22 +101,22 @@ func parseArgs(args []string, env map[string]string) (request, error) {
 	case "default":
 		req.network = ""
 	default:
-		return request{}, wrong("--network", fmt.Errorf("%q is not allowed", req.network), "write none or default, or leave it out")
+		return request{}, builtin.Wrong("--network", fmt.Errorf("%q is not allowed", req.network), "write none or default, or leave it out")
 	}
-	if flags.Changed("platform") && !platformPattern.MatchString(req.platform) {
-		return request{}, wrong("--platform", fmt.Errorf("%q is no platform", req.platform), "write one as os/arch or os/arch/variant, as in linux/arm64")
+	if flags.Changed("platform") {
+		if err := builtin.CheckPlatform(req.platform); err != nil {
+			return request{}, err
+		}
 	}
 	return req, nil
 }
-
-var platformPattern = regexp.MustCompile(`^[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?$`)
 
 // addSecret reads docker's "id=X,src=/path".
 func (req *request) addSecret(text string) error {
 	const hint = "write id=NAME,src=/path with the path of a secret mount of the request"
 	fields, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
-		return wrong("--secret", errors.New("it cannot be read"), hint) // the text may hold a secret by mistake
+		return builtin.Wrong("--secret", errors.New("it cannot be read"), hint) // the text may hold a secret by mistake
 	}
 	var id, source string
 	for _, field := range fields {
@@ -129,22 +128,18 @@ func (req *request) addSecret(text string) error {
 			source = value
 		case "type":
 			if value != "file" {
-				return wrong("--secret", fmt.Errorf("type %q cannot be had here", value), hint)
+				return builtin.Wrong("--secret", fmt.Errorf("type %q cannot be had here", value), hint)
 			}
 		default:
-			return wrong("--secret", fmt.Errorf("key %q is unknown", key), hint)
+			return builtin.Wrong("--secret", fmt.Errorf("key %q is unknown", key), hint)
 		}
 	}
 	if id == "" || source == "" {
-		return wrong("--secret", errors.New("it needs both id and src"), hint)
+		return builtin.Wrong("--secret", errors.New("it needs both id and src"), hint)
 	}
 	if _, twice := req.secrets[id]; twice {
-		return wrong("--secret", fmt.Errorf("id %q is there twice", id), hint)
+		return builtin.Wrong("--secret", fmt.Errorf("id %q is there twice", id), hint)
 	}
 	req.secrets[id] = source
 	return nil
-}
-
-func wrong(field string, err error, hint string) error {
-	return &fault.Error{Op: "check", Side: fault.Request, Subject: field, Err: err, Hint: hint}
 }

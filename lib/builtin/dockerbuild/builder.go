@@ -8,10 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/dockerfile"
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
@@ -105,11 +103,8 @@ func (b *build) on(ctx context.Context, eng *engine.Engine, private bool) (saved
 			return err
 		}
 		defer stream.Close()
-		limited := &sizeLimit{r: stream, most: int64(b.Site.Build.Limits.Size)}
-		saved, err = b.Saver(b.report.Progress).SaveArchive(ctx, limited)
-		if limited.err != nil {
-			return limited.err
-		}
+		saved, err = b.SaveArchive(ctx, stream, b.Site.Build.Limits.Size, fault.Error{Side: fault.Build,
+			Hint: "this site allows no more (build.limits.size): leave out what the image does not need"}, b.report.Progress)
 		return err
 	})
 	if err != nil {
@@ -143,25 +138,6 @@ func (b *build) checkEngine(ctx context.Context, eng *engine.Engine, private boo
 	return &fault.Error{Op: "limit RUN steps on", Side: fault.Engine, Subject: b.Site.Engine.Host, Transient: true,
 		Err:  errors.New("this engine cannot hold them to the RAM and cores of the request"),
 		Hint: "the site wants that (build.limits.resources): set build.builder to private, or use a newer engine"}
-}
-
-// sizeLimit is the archive of an image, which ends with an error when it has
-// more bytes than the site allows.
-type sizeLimit struct {
-	r    io.Reader
-	most int64 // 0 for no limit
-	read int64
-	err  error // that it is too long
-}
-
-func (l *sizeLimit) Read(p []byte) (int, error) {
-	n, err := l.r.Read(p)
-	if l.read += int64(n); l.most > 0 && l.read > l.most {
-		l.err = &fault.Error{Side: fault.Build, Err: fmt.Errorf("the image has more than %s", builtin.Size(l.most)),
-			Hint: "this site allows no more (build.limits.size): leave out what the image does not need"}
-		return 0, l.err
-	}
-	return n, err
 }
 
 // explain adds to the error of a failed step what it printed last: that is what

@@ -48,7 +48,7 @@ func (b *build) readContext(ctx context.Context) error {
 	b.name = found.dockerfile
 	b.text, err = found.recipes.ReadFile(ctx, found.dockerfile, maxDockerfile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wrong("--file", fmt.Errorf("there is no Dockerfile at %q", found.dockerfile), found.hint)
+		return builtin.Wrong("--file", fmt.Errorf("there is no Dockerfile at %q", found.dockerfile), found.hint)
 	} else if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (b *build) readContext(ctx context.Context) error {
 	entries, size := b.tree.Size()
 	fmt.Fprintf(b.Stdout, "Build context: %s, %d files and folders, %s; recipe %s\n", found.what, entries, builtin.Size(size), b.name)
 	if limit := int64(b.Site.Build.Limits.Context); limit > 0 && size > limit {
-		return wrong("build context", fmt.Errorf("it has %s", builtin.Size(size)),
+		return builtin.Wrong("build context", fmt.Errorf("it has %s", builtin.Size(size)),
 			fmt.Sprintf("this site allows %s (build.limits.context); exclude what the recipe does not need by a %s file", builtin.Size(limit), buildcontext.IgnoreName))
 	}
 	return nil
@@ -90,14 +90,14 @@ func (p place) ignore(ctx context.Context) (buildcontext.Ignore, error) {
 func (b *build) inMounts(mounts *buildcontext.Tree) (place, error) {
 	top, err := mounts.Lookup(b.context)
 	if errors.Is(err, fs.ErrNotExist) {
-		return place{}, wrong("context", fmt.Errorf("nothing is mounted at %q", b.context), "mount the files there, or name the path of a mount, keep:PDH, or https://host/path.git")
+		return place{}, builtin.Wrong("context", fmt.Errorf("nothing is mounted at %q", b.context), "mount the files there, or name the path of a mount, keep:PDH, or https://host/path.git")
 	} else if err != nil {
 		return place{}, err
 	}
 	p := place{recipes: mounts, folder: top.Path, hint: "mount it, or name the path of the Dockerfile with --file"}
 	if top.Kind != buildcontext.Folder {
 		if b.file != "" {
-			return place{}, wrong("context", fmt.Errorf("%q is a file, and --file names another one", b.context), "name a folder as the context")
+			return place{}, builtin.Wrong("context", fmt.Errorf("%q is a file, and --file names another one", b.context), "name a folder as the context")
 		}
 		p.folder, p.dockerfile = folderOf(top.Path), top.Path
 	} else {
@@ -117,7 +117,7 @@ func (b *build) inCollection(ctx context.Context, mounts *buildcontext.Tree) (pl
 	}
 	tree, err := whole.Sub(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return place{}, wrong("context", fmt.Errorf("collection %s has no folder %q", id, folder), "correct the path in the command")
+		return place{}, builtin.Wrong("context", fmt.Errorf("collection %s has no folder %q", id, folder), "correct the path in the command")
 	} else if err != nil {
 		return place{}, err
 	}
@@ -190,7 +190,7 @@ func (b *build) readSecrets(context.Context) error {
 	for id, source := range b.secrets {
 		content, ok := b.Secrets[source]
 		if !ok {
-			return wrong("--secret", fmt.Errorf("id %q: there is no secret mount at %q", id, source), fmt.Sprintf("add it to secret_mounts of the request, or correct src; if the request is a copy, made to run another one again, it has lost its secrets: arv-docker build --secret id=%s,src=FILE sends it with them", id))
+			return builtin.Wrong("--secret", fmt.Errorf("id %q: there is no secret mount at %q", id, source), fmt.Sprintf("add it to secret_mounts of the request, or correct src; if the request is a copy, made to run another one again, it has lost its secrets: arv-docker build --secret id=%s,src=FILE sends it with them", id))
 		}
 		b.secret[id] = content
 	}

@@ -54,7 +54,7 @@ type build struct {
 // Run builds the image that job describes.
 func (command) Run(ctx context.Context, job *builtin.Job) (*builtin.Result, error) {
 	if enabled := job.Site.Build.Enabled; enabled != nil && !*enabled {
-		return nil, wrong("command", errors.New("this site does not allow docker build"), "ask the administrator to set build.enabled in the site file")
+		return nil, builtin.Wrong("command", errors.New("this site does not allow docker build"), "ask the administrator to set build.enabled in the site file")
 	}
 	if limit := time.Duration(job.Site.Build.Limits.Time); limit > 0 {
 		var cancel context.CancelFunc

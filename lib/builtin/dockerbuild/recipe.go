@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/dockerfile"
 	"git.arvados.org/arvados.git/lib/fault"
 )
@@ -69,7 +70,7 @@ func (b *build) chooseArgs(context.Context) error {
 	if text, ok := b.given[argEpoch]; ok {
 		seconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || seconds < 0 {
-			return wrong("build arg "+argEpoch, fmt.Errorf("%q is no time", text), "write seconds since 1970, as in 1767225600")
+			return builtin.Wrong("build arg "+argEpoch, fmt.Errorf("%q is no time", text), "write seconds since 1970, as in 1767225600")
 		}
 		epoch := time.Unix(seconds, 0).UTC()
 		b.epoch, b.passed[argEpoch] = &epoch, text

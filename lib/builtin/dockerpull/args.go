@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
-	"strings"
 
-	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/lib/builtin"
 	"git.arvados.org/arvados.git/lib/imageref"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"github.com/spf13/pflag"
@@ -30,11 +29,11 @@ func parseArgs(args []string) (request, error) {
 	flags.Usage = func() {}
 	flags.StringVar(&req.platform, "platform", "", "")
 	if err := flags.Parse(args); err != nil {
-		return request{}, wrong("command", err, `docker pull takes one image name and at most --platform os/arch[/variant]`)
+		return request{}, builtin.Wrong("command", err, `docker pull takes one image name and at most --platform os/arch[/variant]`)
 	}
 	switch words := flags.Args(); len(words) {
 	case 0:
-		return request{}, wrong("command", fmt.Errorf("no image name"), `write ["docker","pull","name:tag"]`)
+		return request{}, builtin.Wrong("command", fmt.Errorf("no image name"), `write ["docker","pull","name:tag"]`)
 	case 1:
 		ref, err := imageref.Parse(words[0])
 		if err != nil {
@@ -42,11 +41,11 @@ func parseArgs(args []string) (request, error) {
 		}
 		req.ref = ref
 	default:
-		return request{}, wrong("command", fmt.Errorf("more than one image name: %q", words), "submit one container request for each image")
+		return request{}, builtin.Wrong("command", fmt.Errorf("more than one image name: %q", words), "submit one container request for each image")
 	}
 	if flags.Changed("platform") {
-		if n := strings.Count(req.platform, "/"); n < 1 || n > 2 || strings.Contains("/"+req.platform+"/", "//") {
-			return request{}, wrong("--platform", fmt.Errorf("%q is no platform", req.platform), "write it as os/arch or os/arch/variant, as in linux/arm64")
+		if err := builtin.CheckPlatform(req.platform); err != nil {
+			return request{}, err
 		}
 	}
 	return req, nil
@@ -66,12 +65,8 @@ func checkMounts(mounts map[string]arvados.Mount) error {
 		case mount.Kind == "tmp" || mount.Kind == "keep" || mount.Kind == "file":
 		case mount.Kind == "collection" && mount.Writable && mount.PortableDataHash == "" && mount.UUID == "":
 		default:
-			return wrong(fmt.Sprintf("mounts[%q]", path), fmt.Errorf("docker pull reads no %s mount", mount.Kind), "remove it from the request")
+			return builtin.Wrong(fmt.Sprintf("mounts[%q]", path), fmt.Errorf("docker pull reads no %s mount", mount.Kind), "remove it from the request")
 		}
 	}
 	return nil
-}
-
-func wrong(field string, err error, hint string) error {
-	return &fault.Error{Op: "check", Side: fault.Request, Subject: field, Err: err, Hint: hint}
 }

@@ -35,11 +35,11 @@ func (p *pull) fromAnywhere(ctx context.Context) (*dockerimage.Saved, error) {
 	}
 	p.Log.Warnf("straight from the registry it cannot be had, trying the node's Docker Engine: %v", err)
 	saved, engineErr := p.fromEngine(ctx)
-	if engineErr != nil {
-		p.Log.Warnf("nor by the Docker Engine: %v", engineErr)
-		return nil, err // about the way that the user can see
+	if engineErr == nil || fault.SideOf(engineErr) == fault.Request {
+		return saved, engineErr // such as an image that is too large: no other try gets on
 	}
-	return saved, nil
+	p.Log.Warnf("nor by the Docker Engine: %v", engineErr)
+	return nil, err // about the way that the user can see
 }
 
 // engineMayDoBetter reports whether a mirror or route that only the engine
@@ -104,7 +104,8 @@ func (p *pull) fromEngine(ctx context.Context) (saved *dockerimage.Saved, err er
 			return err
 		}
 		defer stream.Close()
-		saved, err = p.Saver(p.report.Progress).SaveArchive(ctx, stream)
+		saved, err = p.SaveArchive(ctx, stream, p.Site.Pull.MaxSize, fault.Error{Op: "pull", Side: fault.Request, Subject: p.ref.Familiar(),
+			Hint: "this site allows no more (pull.max_size), as the node's Docker Engine hands it over"}, p.report.Progress)
 		return err
 	})
 	return saved, err
