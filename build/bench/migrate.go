@@ -59,7 +59,11 @@ func migrateFamily(ctx context.Context) ([]figure, error) {
 			return nil, err
 		}
 	}
-	return append(figures,
+	back, err := migrateBack(ctx, c, imagesLinkedAPI+imagesMoreAPI)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(figures, back...),
 		newFigure("migrate.api_per_second", imagesMoreAPI/byAPI[1].seconds, "1/s", ">= 200", "%d images through the embedded API, which has %d besides; of those alone %.0f a second",
 			imagesMoreAPI, imagesLinkedAPI, imagesLinkedAPI/byAPI[0].seconds),
 		newFigure("migrate.rss_mib", max(bySQL, byAPI[0].rssMiB, byAPI[1].rssMiB), "MiB", "<= 200", "peak of arv-docker: through the database %.0f MiB, through the API %.0f MiB with %d images, %.0f MiB with %d",
@@ -71,13 +75,26 @@ func migrateFamily(ctx context.Context) ([]figure, error) {
 type migrated struct{ seconds, rssMiB float64 }
 
 func (c *cluster) migrate(ctx context.Context, args ...string) (migrated, error) {
+	return c.arvDocker(ctx, append([]string{"migrate", "--rollback-file", filepath.Join(c.dir, "rollback")}, args...)...)
+}
+
+// command is a call of arv-docker as the administrator.
+func (c *cluster) command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "arv-docker"), args...)
+	cmd.Env = append(os.Environ(), "ARVADOS_API_HOST="+c.APIAddress, "ARVADOS_API_TOKEN="+c.Tokens[localcluster.Admin], "ARVADOS_API_HOST_INSECURE=1")
+	return cmd, nil
+}
+
+// arvDocker runs it to its end.
+func (c *cluster) arvDocker(ctx context.Context, args ...string) (migrated, error) {
+	cmd, err := c.command(ctx, args...)
 	if err != nil {
 		return migrated{}, err
 	}
-	args = append([]string{"migrate", "--rollback-file", filepath.Join(c.dir, "rollback")}, args...)
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "arv-docker"), args...)
-	cmd.Env = append(os.Environ(), "ARVADOS_API_HOST="+c.APIAddress, "ARVADOS_API_TOKEN="+c.Tokens[localcluster.Admin], "ARVADOS_API_HOST_INSECURE=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	started := time.Now()
@@ -86,7 +103,7 @@ func (c *cluster) migrate(ctx context.Context, args ...string) (migrated, error)
 	}
 	peak := peakMemory(cmd.Process.Pid)
 	if err := cmd.Wait(); err != nil {
-		return migrated{}, fmt.Errorf("arv-docker migrate: %w\n%s", err, &out)
+		return migrated{}, fmt.Errorf("arv-docker %s: %w\n%s", args[0], err, &out)
 	}
 	return migrated{time.Since(started).Seconds(), float64(<-peak) / 1024}, nil
 }

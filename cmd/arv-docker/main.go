@@ -23,7 +23,7 @@ import (
 )
 
 // retryTime is how long a request to the API server may take, with all that it is
-// tried again. Somebody is waiting.
+// tried again. Somebody is waiting, but for commands that take more of it themselves.
 const retryTime = 2 * time.Minute
 
 func main() {

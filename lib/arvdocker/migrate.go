@@ -31,9 +31,10 @@ takes an administrator's token. Links stay as they are.
 
 First see by --dry-run what it would do. It can be stopped and started again at
 any time: what is written is not written again. --verify compares what names mean
-by links and by properties. --rollback takes back what the rollback file tells.
---to-links is the way back: it writes the links that properties imply. --sql reads
-and writes the cluster's database itself, which is much faster.`,
+by links and by properties. --rollback takes back what the rollback file tells;
+with --dry-run it counts that. --to-links is the way back: it writes the links that
+properties imply; with --rollback it deletes those that a report tells of. --sql
+reads and writes the cluster's database itself, which is much faster.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.check(cmd.Flags().Changed); err != nil {
@@ -67,6 +68,8 @@ func (s *session) migrate(ctx context.Context, flags migrateFlags) error {
 	switch {
 	case flags.verify:
 		err = s.compareNames(ctx, flags, report)
+	case flags.rollback && flags.toLinks:
+		err = s.deleteLinks(ctx, flags, report)
 	case flags.rollback:
 		err = s.rollBack(ctx, flags, report)
 	case flags.toLinks:
@@ -92,11 +95,27 @@ func openReport(stdout io.Writer, path string, add bool) (io.WriteCloser, error)
 	if add {
 		how = os.O_APPEND
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|how, 0666)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|how, 0666)
+	if err == nil {
+		err = endLine(file)
+	}
 	if err != nil {
 		return nil, wrong("--report", err, "name a file that can be written")
 	}
 	return file, nil
+}
+
+// endLine ends a line that was not written to its end before power has failed.
+func endLine(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	var last [1]byte
+	if _, err = file.ReadAt(last[:], info.Size()-1); err == nil && last[0] != '\n' {
+		_, err = file.Write([]byte{'\n'})
+	}
+	return err
 }
 
 type nopCloser struct{ io.Writer }

@@ -48,6 +48,32 @@ func (s *session) writeImpliedLinks(ctx context.Context, flags migrateFlags, rep
 	return failures(summary)
 }
 
+// deleteLinks deletes those links that a report of writeImpliedLinks or sync names.
+func (s *session) deleteLinks(ctx context.Context, flags migrateFlags, report io.Writer) error {
+	u := &imagemigrate.Unlink{
+		API:      s.API,
+		Path:     flags.undo,
+		DryRun:   flags.dryRun,
+		Parallel: flags.parallel,
+		Rate:     flags.rate,
+		Report:   func(row imagemigrate.Unlinked) error { return printJSONLine(report, row) },
+	}
+	summary, err := u.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if flags.report != "-" { // which is for programs
+		verb := "deleted"
+		if flags.dryRun {
+			verb = "to be deleted"
+		}
+		fmt.Fprintf(s.Stdout, "links %s: %d, gone before: %d, left: %d, failed: %d\n",
+			verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
+		printCounts(s.Stdout, summary.Cases)
+	}
+	return failures(summary)
+}
+
 // reportTo is what a way does with each line of its report.
 func (s *session) reportTo(report io.Writer, flags migrateFlags) func(imagemigrate.Row) error {
 	return func(row imagemigrate.Row) error {

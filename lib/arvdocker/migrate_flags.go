@@ -14,11 +14,16 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// connectAsAdmin is connect, and refuses the tokens of others than administrators.
+// connectAsAdmin is connect for commands that go on for long, and refuses the tokens
+// of others than administrators.
 func (p *Program) connectAsAdmin(ctx context.Context) (*session, error) {
 	s, err := p.connect(ctx)
-	if err != nil || s.user.IsAdmin {
-		return s, err
+	if err != nil {
+		return nil, err
+	}
+	if s.user.IsAdmin {
+		s.bePatient()
+		return s, nil
 	}
 	return nil, wrong("ARVADOS_API_TOKEN", fmt.Errorf("it is that of %s, who is no administrator", cmp.Or(s.user.Username, s.user.UUID)),
 		"use an administrator's token: images of all users are read and changed")
@@ -63,7 +68,7 @@ type migrateFlags struct {
 func (f *migrateFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing; count, and show every special case")
 	flags.BoolVar(&f.verify, "verify", false, "change nothing; look each name up by links and by properties, and show where the answers differ")
-	flags.BoolVar(&f.rollback, "rollback", false, "give all collections in the rollback file the properties that they had")
+	flags.BoolVar(&f.rollback, "rollback", false, "give all collections in the rollback file the properties that they had; with --to-links, delete the links that the report names, which --rollback-file is then")
 	flags.BoolVar(&f.toLinks, "to-links", false, "write the links that properties imply and that are missing, and no properties")
 	flags.BoolVar(&f.deep, "deep", false, "also read images in Keep, for properties that links do not tell")
 	flags.StringVar(&f.resume, "resume", "", "`file` that remembers how far this has come, to go on from there")
@@ -83,17 +88,25 @@ func (f migrateFlags) check(given func(string) bool) error {
 		on   bool
 		not  []string
 	}{
-		{"dry-run", f.dryRun, []string{"verify", "rollback", "rollback-file", "resume", "rate"}},
+		{"dry-run", f.dryRun, []string{"verify", "resume", "rate"}},
+		{"dry-run", f.dryRun && !f.rollback, []string{"rollback-file"}},
 		{"verify", f.verify, []string{"rollback", "rollback-file", "resume", "rate", "to-links", "deep"}},
-		{"rollback", f.rollback, []string{"resume", "own-names-only", "to-links", "deep"}},
+		{"rollback", f.rollback, []string{"resume", "own-names-only", "deep"}},
 		{"sql", f.sql != "", []string{"verify", "to-links", "parallel", "deep"}},
-		{"to-links", f.toLinks, []string{"rollback-file", "own-names-only", "deep"}},
+		{"to-links", f.toLinks, []string{"own-names-only", "deep"}},
+		{"to-links", f.toLinks && !f.rollback, []string{"rollback-file"}},
 	} {
 		for _, other := range only.not {
 			if only.on && given(other) {
 				return wrong("--"+other, errors.New("it has no meaning with --"+only.flag), "leave one of them out")
 			}
 		}
+	}
+	switch {
+	case f.rollback && f.toLinks && !given("rollback-file"):
+		return wrong("--rollback-file", errors.New("it is not given"), "name the report of migrate --to-links or sync")
+	case f.rollback && f.report == f.undo:
+		return wrong("--report", errors.New("it is the file that is read"), "name another one")
 	}
 	return nil
 }

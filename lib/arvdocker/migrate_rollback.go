@@ -21,9 +21,10 @@ func (s *session) rollBack(ctx context.Context, flags migrateFlags, report io.Wr
 	defer end()
 	kept := 0
 	r := &imagemigrate.Rollback{
-		Store: store,
-		Path:  flags.undo,
-		Rate:  flags.rate,
+		Store:  store,
+		Path:   flags.undo,
+		DryRun: flags.dryRun,
+		Rate:   flags.rate,
 		Passed: func(done, all int) error {
 			s.now(fmt.Sprintf("changes looked at %d of %d", done, all))
 			return nil
@@ -41,12 +42,16 @@ func (s *session) rollBack(ctx context.Context, flags migrateFlags, report io.Wr
 		return err
 	}
 	if flags.report != "-" { // which is for programs
-		fmt.Fprintf(s.Stdout, "changes taken back: %d, undone before: %d, left: %d, failed: %d\n",
-			summary.Written, summary.Unchanged, summary.Left, summary.Failed)
+		verb := "taken back"
+		if flags.dryRun {
+			verb = "to be taken back"
+		}
+		fmt.Fprintf(s.Stdout, "changes %s: %d, undone before: %d, left: %d, failed: %d\n",
+			verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
 		printCounts(s.Stdout, summary.Cases)
 	}
 	if kept > 0 {
-		s.say("properties that somebody has changed since have been left as they are, in collections: %d", kept)
+		s.say("properties that somebody has changed since stay as they are, in collections: %d", kept)
 	}
 	return failures(summary)
 }

@@ -112,6 +112,9 @@ func (s *migrateSuite) TestMigrate(c *check.C) {
 		c.Check(strings.Contains(request, "PATCH"), check.Equals, false)
 	}
 	after := s.run(c, "migrate", "--verify")
+	migrated := s.properties(c)
+	would := s.run(c, "migrate", "--rollback", "--dry-run", undo)
+	c.Check(s.properties(c), check.Equals, migrated)
 	back := s.run(c, "migrate", "--rollback", undo)
 	c.Check(s.properties(c), check.Equals, original)
 	undone := filepath.Join(dir, "undone")
@@ -120,7 +123,7 @@ func (s *migrateSuite) TestMigrate(c *check.C) {
 	c.Assert(err, check.IsNil)
 	c.Check(string(lines), check.Matches, `(\{"collection":"[^"]*","action":"unchanged"\}\n){2}`)
 	golden(c, "migrate", "# --dry-run\n", dry.out, "# --verify\n", before.out, before.err, "# migrate\n", wet.out,
-		"# again\n", again.out, "# --verify\n", after.out, "# --rollback\n", back.out, "# again\n", twice.out)
+		"# again\n", again.out, "# --verify\n", after.out, "# --rollback --dry-run\n", would.out, "# --rollback\n", back.out, "# again\n", twice.out)
 }
 
 // Names by others can be left out, which explains that they are not found.
@@ -163,6 +166,8 @@ func (s *migrateSuite) TestRefusedCalls(c *check.C) {
 		{"--parallel=0", "--parallel: the number is out of range (write a number from 1 to 64)"},
 		{"--rate=-1", "--rate: the number is out of range"},
 		{"--dry-run --verify", "--verify: it has no meaning with --dry-run (leave one of them out)"},
+		{"--dry-run --rollback-file=x", "--rollback-file: it has no meaning with --dry-run"},
+		{"--dry-run --rollback --rate=1", "--rate: it has no meaning with --dry-run"},
 		{"--verify --deep", "--deep: it has no meaning with --verify"},
 		{"--rollback --resume=x", "--resume: it has no meaning with --rollback"},
 		{"--rollback --rollback-file=" + dir + "/none", "request: open rollback file: .*none: no such file or directory (name the file that arv-docker migrate or sync has written)"},

@@ -135,7 +135,7 @@ func (s *session) serveMetrics(address string, numbers http.Handler) (stop func(
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, wrong("--metrics", err, "write an address as in :9100 or 192.0.2.1:9100")
+		return nil, wrong("--metrics", err, "write an address as in :14100 or 192.0.2.1:14100")
 	}
 	if host == "" {
 		host = "127.0.0.1"

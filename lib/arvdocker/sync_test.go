@@ -194,15 +194,34 @@ func (s *migrateSuite) TestSyncRefusedCalls(c *check.C) {
 		"--state=" + elsewhere: "--state: .*elsewhere is about other.example, not about .*",
 		"--state=" + dir:       "read resume file .*is a directory.*",
 		"--rate=-1":            "--rate: the number is out of range .*",
-		"--state=" + dir + "/s --metrics=x" + undo:            "--metrics: .*missing port.* .write an address as in :9100 .*",
+		"--state=" + dir + "/s --metrics=x" + undo:            "--metrics: .*missing port.* .write an address as in :14100 .*",
 		"--state=" + dir + "/s --metrics=192.0.2.77:1" + undo: "--metrics: .* .name an address of this machine .*",
 	} {
 		a := s.callWith(c, call{}, append([]string{"sync"}, strings.Fields(args)...)...)
 		c.Check(a.code, check.Equals, 1)
 		c.Check(a.err, check.Matches, `(?s)arv-docker: .*`+want, check.Commentf("%s", args))
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+}
+
+// Ended after a look, it has failed at nothing.
+func (s *migrateSuite) TestSyncEnded(c *check.C) {
+	dir := c.MkDir()
+	linked := s.linked(c, 1, nil, "lab/app:1")
+	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	a := s.callWith(c, call{ctx: ctx}, "sync", "--state="+dir+"/s", "--rollback-file="+dir+"/rollback")
+	looks := 0
+	s.refuse = func(r *http.Request) int {
+		// A look begins by asking for the last change.
+		if strings.HasSuffix(r.URL.Path, "/links") && r.URL.Query().Get("order") == "modified_at desc" {
+			if looks++; looks == 2 {
+				cancel()
+			}
+		}
+		return 0
+	}
+	a := s.callWith(c, call{ctx: ctx}, "sync", "--every=1s", "--state="+dir+"/s", "--rollback-file="+dir+"/rollback")
 	c.Check(a.code, check.Equals, 0)
+	c.Check(a.err, check.Equals, "collection "+linked+": properties written, names added: 1\n")
+	c.Check(looks, check.Equals, 2)
+	c.Check(s.means("lab/app:1"), check.Equals, linked)
 }

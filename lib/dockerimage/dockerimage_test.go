@@ -176,6 +176,9 @@ func matches(coll arvados.Collection, filters []arvados.Filter) bool {
 		key, ok := strings.CutPrefix(f.Attr, "properties.")
 		if ok {
 			values = list(coll.Properties[key])
+			if coll.Properties[key] == "" {
+				values = []string{""}
+			}
 		}
 		value, exists := coll.Properties[key]
 		switch {

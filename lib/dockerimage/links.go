@@ -29,32 +29,45 @@ func WriteLinks(ctx context.Context, api API, coll arvados.Collection, also ...s
 			{Attr: "owner_uuid", Operator: "=", Operand: coll.OwnerUUID},
 			{Attr: "link_class", Operator: "in", Operand: []string{LinkHash, LinkName}},
 		},
-		Select: []string{"link_class", "name"},
+		Select: []string{"link_class", "name", "owner_uuid"},
 		Limit:  &limit,
 		Count:  "none",
 	})
 	if err != nil {
 		return apiFault("find links of collection", coll.UUID, err)
 	}
-	for _, link := range props.Links() {
-		if slices.ContainsFunc(there.Items, func(l arvados.Link) bool { return l.LinkClass == link.LinkClass && l.Name == link.Name }) {
-			continue
-		}
-		err := api.RequestAndDecodeContext(ctx, nil, http.MethodPost, "arvados/v1/links", nil, map[string]interface{}{
-			"link": map[string]interface{}{
-				"owner_uuid": coll.OwnerUUID,
-				"link_class": link.LinkClass,
-				"name":       link.Name,
-				"head_uuid":  coll.UUID,
-				"properties": link.Properties,
-			},
-		})
-		if err != nil {
+	for _, link := range MissingLinks(props, coll.OwnerUUID, there.Items) {
+		if _, err := MakeLink(ctx, api, coll, link); err != nil {
 			return fmt.Errorf("image %s is in collection %s, but its link %q cannot be written: %w",
 				coll.PortableDataHash, coll.UUID, link.Name, apiFault("write link", "", err))
 		}
 	}
 	return nil
+}
+
+// MissingLinks are the links that properties imply and that are not among those
+// there are. Links of others than the owner do not count: who can read the
+// collection may not be able to read them.
+func MissingLinks(props Properties, owner string, there []arvados.Link) []arvados.Link {
+	return slices.DeleteFunc(props.Links(), func(link arvados.Link) bool {
+		return slices.ContainsFunc(there, func(old arvados.Link) bool {
+			return old.LinkClass == link.LinkClass && old.Name == link.Name && old.OwnerUUID == owner
+		})
+	})
+}
+
+// MakeLink makes a link to a collection, which belongs to the collection's owner.
+func MakeLink(ctx context.Context, api API, coll arvados.Collection, link arvados.Link) (made arvados.Link, err error) {
+	err = api.RequestAndDecodeContext(ctx, &made, http.MethodPost, "arvados/v1/links", nil, map[string]interface{}{
+		"link": map[string]interface{}{
+			"owner_uuid": coll.OwnerUUID,
+			"link_class": link.LinkClass,
+			"name":       link.Name,
+			"head_uuid":  coll.UUID,
+			"properties": link.Properties,
+		},
+	})
+	return made, err
 }
 
 // WithNames are the raw properties of an image collection with names added as of
@@ -70,11 +83,7 @@ func WithNames(raw map[string]interface{}, names []string, tagged time.Time) (ma
 		named = map[string]interface{}{}
 	}
 	written := Properties{RepoTags: all, Tagged: tagged}.Map()
-	key := KeyRepoTag
-	if raw[KeyRepoTag] == nil && raw[Twin+KeyRepoTag] != nil {
-		key = Twin + KeyRepoTag
-	}
-	named[key], named[KeyTagged] = written[KeyRepoTag], written[KeyTagged]
+	named[KeyRepoTag], named[KeyTagged] = written[KeyRepoTag], written[KeyTagged]
 	return named, true
 }
 

@@ -43,6 +43,7 @@ func (l *linkServer) RequestAndDecodeContext(_ context.Context, dst interface{},
 		return &arvados.TransactionError{StatusCode: http.StatusForbidden, Errors: []string{"not yours"}}
 	}
 	l.made = append(l.made, link)
+	dst.(*arvados.Link).UUID = "zzzzz-o0j2j-000000000000001"
 	return nil
 }
 
@@ -51,7 +52,7 @@ func (*linksSuite) TestWriteLinks(c *check.C) {
 	hash := "sha256:" + hexOf(1)
 	coll := arvados.Collection{UUID: "zzzzz-4zz18-000000000000001", OwnerUUID: alice, PortableDataHash: "x+1",
 		Properties: Properties{Hash: hash, RepoTags: []string{"a:1", "b:1"}, Timestamp: made}.Map()}
-	server := &linkServer{has: []arvados.Link{{LinkClass: LinkName, Name: "a:1"}, {LinkClass: LinkName, Name: hash}}}
+	server := &linkServer{has: []arvados.Link{{LinkClass: LinkName, Name: "a:1", OwnerUUID: alice}, {LinkClass: LinkName, Name: hash, OwnerUUID: alice}}}
 	c.Assert(WriteLinks(context.Background(), server, coll, "b:1", "docker.io/b:1"), check.IsNil)
 	var names []interface{}
 	for _, link := range server.made {
@@ -73,21 +74,57 @@ func (*linksSuite) TestWriteLinks(c *check.C) {
 	c.Check(err, check.ErrorMatches, `api: find links of collection zzzzz-.*: connection refused`)
 }
 
+// A link is there if it is the owner's, of the same class and of the same name.
+func (*linksSuite) TestMissingLinks(c *check.C) {
+	hash := "sha256:" + hexOf(1)
+	props := Properties{Hash: hash, RepoTags: []string{"a:1", "b:1"}, Timestamp: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	for _, trial := range []struct {
+		there []arvados.Link
+		want  []string
+	}{
+		{nil, []string{hash, "a:1", "b:1"}},
+		{[]arvados.Link{{LinkClass: LinkName, Name: "a:1", OwnerUUID: alice}}, []string{hash, "b:1"}},
+		{[]arvados.Link{{LinkClass: LinkName, Name: "a:1", OwnerUUID: "zzzzz-tpzed-000000000000bob"}}, []string{hash, "a:1", "b:1"}},
+		{[]arvados.Link{{LinkClass: LinkHash, Name: "a:1", OwnerUUID: alice}, {LinkClass: LinkHash, Name: hash, OwnerUUID: alice}}, []string{"a:1", "b:1"}},
+		{[]arvados.Link{{LinkClass: LinkHash, Name: hash, OwnerUUID: alice}, {LinkClass: LinkName, Name: "b:1", OwnerUUID: alice},
+			{LinkClass: LinkName, Name: "a:1", OwnerUUID: alice}, {LinkClass: LinkName, Name: "c:1", OwnerUUID: alice}}, nil},
+	} {
+		var names []string
+		for _, link := range MissingLinks(props, alice, trial.there) {
+			names = append(names, link.Name)
+			c.Check(link.Properties, check.DeepEquals, map[string]interface{}{LinkTime: "2026-01-02T03:04:05Z"})
+		}
+		c.Check(names, check.DeepEquals, trial.want, check.Commentf("%v", trial.there))
+	}
+	c.Check(MissingLinks(Properties{}, alice, nil), check.HasLen, 0)
+}
+
+// Who makes a link learns its UUID, by which it can be deleted.
+func (*linksSuite) TestMakeLink(c *check.C) {
+	server := &linkServer{}
+	coll := arvados.Collection{UUID: "zzzzz-4zz18-000000000000001", OwnerUUID: alice}
+	made, err := MakeLink(context.Background(), server, coll, arvados.Link{LinkClass: LinkName, Name: "a:1"})
+	c.Check(err, check.IsNil)
+	c.Check(made.UUID, check.Equals, "zzzzz-o0j2j-000000000000001")
+	c.Check(server.made[0]["head_uuid"], check.Equals, coll.UUID)
+	server.refuse = "a:1"
+	_, err = MakeLink(context.Background(), server, coll, arvados.Link{LinkClass: LinkName, Name: "a:1"})
+	c.Check(err, check.ErrorMatches, ".*not yours.*")
+}
+
 func (*linksSuite) TestWithNames(c *check.C) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, trial := range []struct {
 		has   map[string]interface{}
 		names []string
-		key   string
 		want  interface{} // nil if nothing changes
 	}{
-		{nil, nil, "", nil},
-		{nil, []string{"a:1"}, KeyRepoTag, "a:1"},
-		{map[string]interface{}{KeyRepoTag: nil}, []string{"a:1"}, KeyRepoTag, "a:1"},
-		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"a:1"}, "", nil},
-		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"b:1", "a:1", "b:1"}, KeyRepoTag, []string{"a:1", "b:1"}},
-		{map[string]interface{}{KeyRepoTag: []interface{}{"a:1", "b:1"}}, []string{"c:1"}, KeyRepoTag, []string{"a:1", "b:1", "c:1"}},
-		{map[string]interface{}{Twin + KeyRepoTag: "a:1"}, []string{"b:1"}, Twin + KeyRepoTag, []string{"a:1", "b:1"}},
+		{nil, nil, nil},
+		{nil, []string{"a:1"}, "a:1"},
+		{map[string]interface{}{KeyRepoTag: nil}, []string{"a:1"}, "a:1"},
+		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"a:1"}, nil},
+		{map[string]interface{}{KeyRepoTag: "a:1"}, []string{"b:1", "a:1", "b:1"}, []string{"a:1", "b:1"}},
+		{map[string]interface{}{KeyRepoTag: []interface{}{"a:1", "b:1"}}, []string{"c:1"}, []string{"a:1", "b:1", "c:1"}},
 	} {
 		if trial.has != nil {
 			trial.has["mine"] = "stays"
@@ -99,7 +136,7 @@ func (*linksSuite) TestWithNames(c *check.C) {
 			c.Check(got, check.DeepEquals, trial.has)
 			continue
 		}
-		c.Check(got[trial.key], check.DeepEquals, trial.want, check.Commentf("%v", trial))
+		c.Check(got[KeyRepoTag], check.DeepEquals, trial.want, check.Commentf("%v", trial))
 		c.Check(got[KeyTagged], check.Equals, "2026-01-02T03:04:05Z")
 		c.Check(got["mine"], check.Equals, trial.has["mine"])
 		c.Check(trial.has, check.HasLen, before) // it is another map

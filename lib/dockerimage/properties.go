@@ -16,8 +16,9 @@ import (
 )
 
 // Keys of the properties. The plain ones are those that Arvados itself is to
-// look at. A strict vocabulary may refuse them, in which case they are written
-// with the prefix "arv:", which it lets pass; so readers take either.
+// look at. A strict vocabulary may refuse those of the hash and the time, but not that
+// of names. They are written with the prefix "arv:" then, which it lets pass; so
+// readers take either.
 const (
 	KeyHash      = "docker-image-hash"
 	KeyRepoTag   = "docker-image-repo-tag"
@@ -134,7 +135,7 @@ func ParseProperties(m map[string]interface{}) Properties {
 	}
 	return Properties{
 		Hash:      first(plain(KeyHash)),
-		RepoTags:  list(plain(KeyRepoTag)),
+		RepoTags:  list(m[KeyRepoTag]),
 		Timestamp: timeOf(plain(KeyTimestamp)),
 		Digests:   list(m[KeyDigest]),
 		Platform:  first(m[KeyPlatform]),

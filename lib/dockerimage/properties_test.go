@@ -79,10 +79,11 @@ func (*propertiesSuite) TestParse(c *check.C) {
 		// what arv-keepdocker writes of an image without a name
 		`{"docker-image-repo-tag":null}`: {},
 		// twins, which plain ones go before
-		`{"arv:docker-image-hash":"sha256:t","arv:docker-image-repo-tag":["a:b"],"arv:docker-image-timestamp":"2026-01-01T03:04:05.0000006Z"}`: {
+		`{"arv:docker-image-hash":"sha256:t","docker-image-repo-tag":["a:b"],"arv:docker-image-timestamp":"2026-01-01T03:04:05.0000006Z"}`: {
 			Hash: "sha256:t", RepoTags: []string{"a:b"}, Timestamp: day(1)},
-		`{"docker-image-hash":"sha256:p","arv:docker-image-hash":"sha256:t"}`:              {Hash: "sha256:p"},
-		`{"docker-image-repo-tag":null,"arv:docker-image-repo-tag":"a:b"}`:                 {RepoTags: []string{"a:b"}},
+		`{"docker-image-hash":"sha256:p","arv:docker-image-hash":"sha256:t"}`: {Hash: "sha256:p"},
+		// of which names have none: no server refuses their key
+		`{"arv:docker-image-repo-tag":"a:b"}`:                                              {},
 		`{"docker-image-timestamp":"2026-01-01T05:04:05.0000006+02:00"}`:                   {Timestamp: day(1)},
 		`{"docker-image-timestamp":"0001-01-01T00:00:00Z","arv:docker-image-tagged":"no"}`: {},
 		`{"arv:docker-image-size":"123"}`:                                                  {Size: 123},

@@ -20,9 +20,6 @@ type Policy struct {
 	// Links: names that only links say count as well. Sites switch it off
 	// when no program that makes such links is left.
 	Links bool
-	// Twins: the site's vocabulary refuses the plain property of names, so
-	// that they may be under its twin.
-	Twins bool
 
 	Trust Trust
 	Own   []string // UUIDs of the caller and of the project in question, if any
@@ -88,10 +85,10 @@ var ErrNotFound = errors.New("there is no such image in Arvados that you can rea
 // Names that are malformed, and those of no image (ErrNotFound), are errors of
 // side Request. It takes one request to the API server; with Policy.Links one
 // more, and another one if links name collections that do not have the name
-// themselves; with Policy.Twins one more; and some more where a name has over a
-// hundred images, or a hash nothing but other meanings.
+// themselves; and some more where a name has over a hundred images, or a hash
+// nothing but other meanings.
 func Resolve(ctx context.Context, api API, name string, policy Policy) (Resolved, error) {
-	lookups, err := lookupsFor(name, policy)
+	lookups, err := lookupsFor(name)
 	if err != nil {
 		return Resolved{}, err
 	}

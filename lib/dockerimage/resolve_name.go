@@ -41,7 +41,7 @@ type lookup struct {
 
 // lookupsFor are the meanings of a name. The first one that finds an image is
 // the one.
-func lookupsFor(name string, policy Policy) ([]lookup, error) {
+func lookupsFor(name string) ([]lookup, error) {
 	if m := pdhWithHints.FindStringSubmatch(name); m != nil {
 		return []lookup{{
 			collections: []arvados.Filter{{Attr: "portable_data_hash", Operator: "=", Operand: m[1]}},
@@ -52,7 +52,7 @@ func lookupsFor(name string, policy Policy) ([]lookup, error) {
 	}
 	m := hashOrPart.FindStringSubmatch(name)
 	if m == nil || m[1] == "" && len(m[2]) < minHash {
-		return byName(name, policy)
+		return byName(name)
 	}
 	if len(m[2]) < minHash {
 		return nil, &fault.Error{Op: "read image name", Side: fault.Request, Subject: strconv.Quote(name),
@@ -62,7 +62,7 @@ func lookupsFor(name string, policy Policy) ([]lookup, error) {
 	if m[1] == "" && len(m[2]) < maxHash {
 		// Also a name that docker takes, but whoever gives it to an image
 		// must not get in the way of a hash.
-		if named, err := byName(name, policy); err == nil {
+		if named, err := byName(name); err == nil {
 			lookups = append(lookups, named...)
 		}
 	}
@@ -108,7 +108,7 @@ func byDigest(digest string) lookup {
 	}
 }
 
-func byName(name string, policy Policy) ([]lookup, error) {
+func byName(name string) ([]lookup, error) {
 	ref, err := imageref.Parse(name)
 	if err != nil {
 		return nil, err
@@ -121,16 +121,12 @@ func byName(name string, policy Policy) ([]lookup, error) {
 	if !strings.HasSuffix(name, ":"+ref.Tag) {
 		written += ":" + ref.Tag
 	}
-	l := lookup{
+	return []lookup{{
 		collections: []arvados.Filter{{Attr: "properties." + KeyRepoTag, Operator: "contains", Operand: ref.RepoTag()}},
 		links: []arvados.Filter{
 			{Attr: "link_class", Operator: "=", Operand: LinkName},
 			{Attr: "name", Operator: "in", Operand: slices.Compact([]string{ref.RepoTag(), written, ref.String()})},
 		},
 		check: Found.Check,
-	}
-	if policy.Twins {
-		l.collections = append(l.collections, arvados.Filter{Attr: "properties." + Twin + KeyRepoTag, Operator: "contains", Operand: ref.RepoTag()})
-	}
-	return []lookup{l}, nil
+	}}, nil
 }

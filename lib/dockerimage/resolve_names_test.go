@@ -223,7 +223,7 @@ func FuzzResolve(f *testing.F) {
 	s.SetUpTest(nil)
 	s.fill()
 	f.Fuzz(func(t *testing.T, name string) {
-		found, err := Resolve(context.Background(), s.cl, name, Policy{Links: true, Twins: true})
+		found, err := Resolve(context.Background(), s.cl, name, Policy{Links: true})
 		var failed *fault.Error
 		if err == nil && found.UUID == "" || err != nil && (!errors.As(err, &failed) || failed.Side != fault.Request || failed.Hint == "") {
 			t.Fatalf("%q: %+v, %v", name, found, err)

@@ -32,17 +32,34 @@ const (
 // because of the zones. A text that is no time but begins like one is not found
 // here.
 func (s *search) narrow(ctx context.Context, filters []arvados.Filter) error {
-	with := func(op string, operand interface{}) []arvados.Filter {
-		return append(slices.Clone(filters), arvados.Filter{Attr: "properties." + KeyTimestamp, Operator: op, Operand: operand})
-	}
+	// The twin of the time counts where there is no other.
+	twins := where(filters, KeyTimestamp, "exists", false)
 	// Those whose own time does not count. The newest may decide at once.
 	for _, undated := range [][]arvados.Filter{
-		with("exists", false), with("=", nil), with("<", strconv.Itoa(NoYear+2)),
+		where(filters, KeyTimestamp, "=", nil),
+		where(filters, KeyTimestamp, "<", strconv.Itoa(NoYear+2)),
+		where(twins, Twin+KeyTimestamp, "exists", false),
+		where(twins, Twin+KeyTimestamp, "=", nil),
+		where(twins, Twin+KeyTimestamp, "<", strconv.Itoa(NoYear+2)),
 	} {
 		if err := s.readOn(ctx, bareAttrs, barePage, arvados.ResourceListParams{Filters: undated}); err != nil {
 			return err
 		}
 	}
+	if err := s.readSince(ctx, filters, KeyTimestamp); err != nil {
+		return err
+	}
+	return s.readSince(ctx, twins, Twin+KeyTimestamp)
+}
+
+// where is filters and one more, about a property.
+func where(filters []arvados.Filter, key, operator string, operand interface{}) []arvados.Filter {
+	return append(slices.Clone(filters), arvados.Filter{Attr: "properties." + key, Operator: operator, Operand: operand})
+}
+
+// readSince collects those that tell a time, under the given key, at which they may
+// be newer than the best so far.
+func (s *search) readSince(ctx context.Context, filters []arvados.Filter, key string) error {
 	// UUIDs are random, so that by their order each page is a fair sample,
 	// whose best leaves few of the others, in whatever order they were
 	// brought in.
@@ -57,7 +74,7 @@ func (s *search) narrow(ctx context.Context, filters []arvados.Filter) error {
 				since, params.Offset = day, 0
 			}
 		}
-		params.Filters = with(">=", since)
+		params.Filters = where(filters, key, ">=", since)
 		var n int
 		if n, more, err = s.read(ctx, bareAttrs, barePage, params); err != nil {
 			return err

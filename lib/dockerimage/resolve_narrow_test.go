@@ -8,6 +8,7 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -81,6 +82,15 @@ func (s *narrowSuite) TestAnyTimes(c *check.C) {
 			case pick(2):
 				p[KeyTimestamp] = odd[random.IntN(len(odd))]
 			}
+			if seed%3 == 1 && !pick(20) { // a strict site, with some images from before
+				if said, ok := p[KeyTimestamp]; ok {
+					p[Twin+KeyTimestamp] = said
+					delete(p, KeyTimestamp)
+				}
+				if pick(20) {
+					p[KeyTimestamp] = odd[random.IntN(2)]
+				}
+			}
 			if pick(20) || seed == 7 {
 				p[KeyPDH] = "d41d8cd98f00b204e9800998ecf8427e+0"
 			}
@@ -106,6 +116,33 @@ func (s *narrowSuite) TestAnyTimes(c *check.C) {
 	}
 }
 
+// However an image says that it does not know its time, or that it is the newest,
+// under either key, it is found among hundreds.
+func (s *narrowSuite) TestOneOfMany(c *check.C) {
+	const old, new = "1970-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
+	for _, key := range []string{KeyTimestamp, Twin + KeyTimestamp} {
+		for _, odd := range []map[string]interface{}{
+			{}, {KeyTimestamp: nil}, {KeyTimestamp: old}, {KeyTimestamp: ""}, {KeyTimestamp: new},
+			{Twin + KeyTimestamp: nil}, {Twin + KeyTimestamp: old}, {Twin + KeyTimestamp: ""}, {Twin + KeyTimestamp: new},
+			{KeyTimestamp: nil, Twin + KeyTimestamp: nil}, {KeyTimestamp: nil, Twin + KeyTimestamp: old}, {KeyTimestamp: nil, Twin + KeyTimestamp: new},
+			{KeyTimestamp: old, Twin + KeyTimestamp: new}, {KeyTimestamp: new, Twin + KeyTimestamp: old},
+		} {
+			s.cl = newCluster()
+			s.addMany(300, func(i int, p map[string]interface{}) {
+				p[key] = "2018-01-01T00:00:00Z"
+				if i == 50 {
+					delete(p, key)
+					maps.Copy(p, odd)
+				}
+			})
+			found, err := Resolve(s.ctx, s.cl, "old:1", Policy{})
+			c.Assert(err, check.IsNil)
+			c.Check(found.UUID, check.Equals, s.cl.collections[50].UUID, check.Commentf("%s, %v", key, odd))
+			c.Check(found.UUID, check.Equals, s.best(nil))
+		}
+	}
+}
+
 // What thousands of images cost, in requests and bytes, if they were brought in
 // at once long after they were made.
 func (s *narrowSuite) TestCost(c *check.C) {
@@ -115,22 +152,23 @@ func (s *narrowSuite) TestCost(c *check.C) {
 	for _, trial := range []struct {
 		what     string
 		made     func(i int) time.Time
-		legacy   bool // only links tell the times
+		key      string // of times; "" if only links tell them
 		links    bool
 		requests int // at most
 		bytes    int // likewise
 	}{
-		{"oldest first", hours, false, false, 8, 700e3},
-		{"newest first", func(i int) time.Time { return hours(n - i) }, false, false, 8, 700e3},
-		{"in any order", func(i int) time.Time { return hours(shuffled[i]) }, false, false, 8, 700e3},
-		{"all at once", func(int) time.Time { return hours(0) }, false, false, 18, 3e6},
-		{"named by links, too", func(i int) time.Time { return hours(shuffled[i]) }, false, true, 30, 2e6},
-		{"by arv-keepdocker", func(i int) time.Time { return hours(shuffled[i]) }, true, true, 30, 3.5e6},
+		{"oldest first", hours, KeyTimestamp, false, 11, 700e3},
+		{"newest first", func(i int) time.Time { return hours(n - i) }, KeyTimestamp, false, 11, 700e3},
+		{"in any order", func(i int) time.Time { return hours(shuffled[i]) }, KeyTimestamp, false, 11, 700e3},
+		{"on a strict site", func(i int) time.Time { return hours(shuffled[i]) }, Twin + KeyTimestamp, false, 11, 700e3},
+		{"all at once", func(int) time.Time { return hours(0) }, KeyTimestamp, false, 20, 3e6},
+		{"named by links, too", func(i int) time.Time { return hours(shuffled[i]) }, KeyTimestamp, true, 40, 2e6},
+		{"by arv-keepdocker", func(i int) time.Time { return hours(shuffled[i]) }, "", true, 30, 3.5e6},
 	} {
 		s.cl = newCluster()
 		s.addMany(n, func(i int, p map[string]interface{}) {
-			if !trial.legacy {
-				p[KeyTimestamp] = trial.made(i).Format(time.RFC3339Nano)
+			if trial.key != "" {
+				p[trial.key] = trial.made(i).Format(time.RFC3339Nano)
 			}
 		})
 		said := map[string]time.Time{}

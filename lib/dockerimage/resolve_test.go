@@ -65,18 +65,15 @@ func (s *resolveSuite) TestTheNewestImageOfAName(c *check.C) {
 	want(twin)
 }
 
-// Names: null, one, several, in the twin of the property.
+// Names: null, one, several.
 func (s *resolveSuite) TestForms(c *check.C) {
 	file := ". d41d8cd98f00b204e9800998ecf8427e+0 0:0:sha256\\072" + hexOf(1) + ".tar\n"
 	s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: nil})
 	one := s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: "one:1"})
 	several := s.cl.add(alice, file, map[string]interface{}{KeyRepoTag: []interface{}{"two:1", "three:1"}})
-	twinned := s.cl.add(alice, file, map[string]interface{}{Twin + KeyRepoTag: "four:1", Twin + KeyTimestamp: "2026-01-01T00:00:00Z"})
-	for name, uuid := range map[string]string{"one:1": one, "two:1": several, "three:1": several, "four:1": twinned} {
-		c.Check(s.resolve(c, name, Policy{Twins: true}).UUID, check.Equals, uuid)
+	for name, uuid := range map[string]string{"one:1": one, "two:1": several, "three:1": several} {
+		c.Check(s.resolve(c, name, Policy{}).UUID, check.Equals, uuid)
 	}
-	_, err := Resolve(s.ctx, s.cl, "four:1", Policy{})
-	c.Check(errors.Is(err, ErrNotFound), check.Equals, true)
 }
 
 func (s *resolveSuite) TestTrust(c *check.C) {
@@ -182,7 +179,6 @@ func (s *resolveSuite) TestRequests(c *check.C) {
 		c.Check(s.requests(c, trial.name, Policy{}), check.Equals, trial.without, check.Commentf(trial.name))
 		c.Check(s.requests(c, trial.name, Policy{Links: true}), check.Equals, trial.withLinks, check.Commentf(trial.name))
 	}
-	c.Check(s.requests(c, "app:1", Policy{Twins: true}), check.Equals, 2)
 	// A name that only a link knows.
 	s.cl.addLinks(alice, named(day(1), "app:2"))
 	c.Check(s.requests(c, "app:2", Policy{Links: true}), check.Equals, 3)

@@ -16,7 +16,7 @@ import (
 )
 
 // withTwins are the keys that a strict vocabulary may not know. That of names is one
-// that all servers reserve.
+// that all servers reserve, so it has no twin.
 var withTwins = []string{KeyHash, KeyTimestamp}
 
 // WithTwins are the properties to write where an API server has refused to write

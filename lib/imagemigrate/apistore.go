@@ -7,6 +7,7 @@ package imagemigrate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"net/http"
 	"reflect"
@@ -173,50 +174,57 @@ func (s apiStore) Frozen(ctx context.Context, owners []string) (map[string]bool,
 // Write writes several at a time. There is no way to make a change depend on what
 // was there before, so it looks just before: what is changed within the moment
 // between is lost.
-func (s apiStore) Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error) {
-	var refusals []error
+func (s apiStore) Write(ctx context.Context, changes []Planned, wait func(context.Context) error, done func(i int, err error) error) error {
+	first := 0
 	for some := range slices.Chunk(changes, cmp.Or(s.parallel, defaultParallel)) {
 		for range some {
 			if err := wait(ctx); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		more, err := s.writeSome(ctx, some)
-		if err != nil {
-			return nil, err
+		outcomes, err := s.writeSome(ctx, some)
+		for i, outcome := range outcomes {
+			if !errors.Is(outcome, errUnknown) {
+				err = cmp.Or(err, done(first+i, outcome))
+			}
 		}
-		refusals = append(refusals, more...)
+		if err != nil {
+			return err
+		}
+		first += len(some)
 	}
-	return refusals, nil
+	return nil
 }
 
-// writeSome makes changes at the same time.
+// errUnknown is what has become of a change that the server has said nothing of.
+var errUnknown = errors.New("no answer")
+
+// writeSome makes changes at the same time, and tells what has become of each, also
+// if it ends with an error.
 func (s apiStore) writeSome(ctx context.Context, changes []Planned) ([]error, error) {
 	same, err := s.unchanged(ctx, changes)
 	if err != nil {
 		return nil, err
 	}
-	refusals := make([]error, len(changes))
+	outcomes := make([]error, len(changes))
 	writers, ctx := errgroup.WithContext(ctx)
 	for i, change := range changes {
 		if !same[change.Collection] {
-			refusals[i] = ErrChanged
+			outcomes[i] = ErrChanged
 			continue
 		}
 		writers.Go(func() error {
 			err := s.api.RequestAndDecodeContext(ctx, nil, http.MethodPatch, "arvados/v1/collections/"+change.Collection, nil,
 				map[string]interface{}{"collection": map[string]interface{}{"properties": change.After}})
-			if isRefusal(err) {
-				refusals[i] = err
+			if err == nil || isRefusal(err) || isFailure(err) {
+				outcomes[i] = err
 				return nil
 			}
-			if err != nil {
-				return apiFault("change collection", change.Collection, err)
-			}
-			return nil
+			outcomes[i] = errUnknown
+			return apiFault("change collection", change.Collection, err)
 		})
 	}
-	return refusals, writers.Wait()
+	return outcomes, writers.Wait()
 }
 
 // unchanged are the collections that still are as they were read.

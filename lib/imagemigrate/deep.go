@@ -90,14 +90,15 @@ func (r *run) learn(ctx context.Context, jobs []*job) error {
 }
 
 // isTrouble reports whether reading other images makes no sense either: Keep does
-// not answer, or does not take the token. What is wrong with an image is not Keep's,
+// not answer, does not take the token, or has no services. What is wrong with an image is not Keep's,
 // and may be told in words of the image, which anybody can have written.
 func isTrouble(err error) bool {
-	return fault.Transient(err) || fault.SideOf(err) == fault.Keep && forbidden.MatchString(err.Error())
+	return fault.Transient(err) || fault.SideOf(err) == fault.Keep && nothingToRead.MatchString(err.Error())
 }
 
-// forbidden is how clients of Keep say that it does not take a token, in words only.
-var forbidden = regexp.MustCompile(`(: |HTTP )40[13] `)
+// nothingToRead is how clients of Keep say, in words only, that it does not take a
+// token, or that the API server knows of no services.
+var nothingToRead = regexp.MustCompile(`(: |HTTP )40[13] |: no Keep services`)
 
 // lacks reports whether properties may be missing that the image tells. Digests and
 // layers are missing of many images that have none, so they are no reason to read

@@ -18,6 +18,8 @@ import (
 	"git.arvados.org/arvados.git/lib/imagetar/randomimage"
 	"git.arvados.org/arvados.git/lib/keepfile/keeptest"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
+	"git.arvados.org/arvados.git/sdk/go/arvadosclient"
+	"git.arvados.org/arvados.git/sdk/go/keepclient"
 	"gopkg.in/check.v1"
 )
 
@@ -153,6 +155,13 @@ func (t *deepSuite) TestKeepFails(c *check.C) {
 		c.Check(t.s.writes, check.Equals, writes)
 	}
 	c.Check(isTrouble(&fault.Error{Side: fault.Keep, Err: errors.New(`http://keep/x: HTTP 401 ""`)}), check.Equals, true) // as the SDK of Arvados has it
+	// An API server that knows of no services has lost no block.
+	none := &keepclient.KeepClient{Arvados: &arvadosclient.ArvadosClient{}}
+	c.Assert(none.LoadKeepServicesFromJSON(`{"items":[]}`), check.IsNil)
+	writes := t.s.writes
+	_, err = (&Migration{Store: ByAPI(&view{server: t.s}, 0), Deep: none, Rollback: rollbackFile(c)}).Run(t.ctx)
+	c.Check(err, check.ErrorMatches, `keep: read images: .*: no Keep services.*`)
+	c.Check(t.s.writes, check.Equals, writes)
 	t.keep.Script = func(context.Context, *keeptest.Op) error {
 		cancel()
 		return errors.New("stopped")

@@ -4,7 +4,12 @@
 
 package imagemigrate
 
-import "context"
+import (
+	"context"
+	"time"
+)
+
+func init() { pause = time.Microsecond }
 
 // Generated is a cluster in which all that is awkward comes together many times, for
 // tests of other stores. A frozen one's project takes no changes.
@@ -24,9 +29,9 @@ type Interrupted struct {
 }
 
 // Write calls Before first.
-func (s *Interrupted) Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error) {
+func (s *Interrupted) Write(ctx context.Context, changes []Planned, wait func(context.Context) error, done func(int, error) error) error {
 	s.Before(changes)
-	return s.Store.Write(ctx, changes, wait)
+	return s.Store.Write(ctx, changes, wait, done)
 }
 
 // Records are all collections or links.

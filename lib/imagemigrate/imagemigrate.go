@@ -11,8 +11,8 @@
 //
 // It is for administrators, by way of arv-docker migrate and sync. It adds to
 // properties and links and replaces none, keeps what it needs to undo itself, and
-// can be stopped and started again at any point. It never changes or removes a
-// link, nor files of a collection.
+// can be stopped and started again at any point. It never changes a link, removes
+// only those that it has made itself, when it is told to, and no files of a collection.
 package imagemigrate
 
 import (
@@ -54,6 +54,7 @@ type Position struct {
 	Way     string  `json:"way,omitempty"`    // "" for a Migration; WayToLinks
 	Pass    int     `json:"pass,omitempty"`   // ToLinks goes through images several times
 	After   string  `json:"after"`            // the last head of links, or image, that is done
+	Late    []Late  `json:"late,omitempty"`   // collections that are to be done in the end
 	Summary Summary `json:"summary"`
 }
 
@@ -64,7 +65,7 @@ type Summary struct {
 	Written     int          `json:"written"`
 	Unchanged   int          `json:"unchanged"` // have the properties
 	Left        int          `json:"left"`      // get none: see the cases
-	Failed      int          `json:"failed"`    // the API server refused
+	Failed      int          `json:"failed"`    // the API server refused, or failed
 	Cases       map[Kind]int `json:"cases"`
 	NewLinks    int          `json:"new_links,omitempty"` // by ToLinks
 	LastFailure string       `json:"last_failure,omitempty"`
@@ -90,6 +91,7 @@ type Row struct {
 	Links      []NewLink `json:"links,omitempty"` // by ToLinks
 	Cases      []Case    `json:"cases,omitempty"`
 	Error      string    `json:"error,omitempty"`
+	late       []string  // heads to look at again, since what has failed may pass
 }
 
 // Classes of links, and the property of theirs that tells when the image was made.

@@ -15,7 +15,8 @@ const (
 	OtherOwner      Kind = "other-owner"       // of a link than of the collection
 	OtherSpelling   Kind = "other-spelling"    // the familiar form is written
 	BadName         Kind = "bad-name"          // no name at all by docker's rules
-	NoTag           Kind = "no-tag"            // no lookup by links finds it
+	NoTag           Kind = "no-tag"            // lookups always ask for one
+	HashPart        Kind = "part-of-hash"      // to lookups by properties, as of any image
 	HashAsName      Kind = "hash-as-name"      // the image's own; it is found by that anyway
 	DigestName      Kind = "digest-name"       // is written as a digest
 	NullName        Kind = "null-name"         // the property is null

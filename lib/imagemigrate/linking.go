@@ -8,8 +8,8 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"net/http"
 	"slices"
+	"sync"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
@@ -20,43 +20,57 @@ import (
 type linking struct {
 	*ToLinks
 	Position
-	store Store // by its API
-	pace  *pace
+	store  Store // by its API
+	pace   *pace
+	mtx    sync.Mutex // guards Summary and streak, and that one row is told at a time
+	streak streak
 }
 
 // linkJob is one collection and the links that it lacks.
 type linkJob struct {
 	Row
+	coll    arvados.Collection
 	missing []arvados.Link
 }
 
-// do gives some collections their links.
+// do gives some collections their links. It tells what has become of each as soon as
+// that is known, first of those that need none.
 func (l *linking) do(ctx context.Context, colls []Collection) error {
 	jobs, err := l.plan(ctx, colls)
 	if err != nil {
 		return err
 	}
-	writers, writing := errgroup.WithContext(ctx)
-	writers.SetLimit(cmp.Or(l.Parallel, defaultParallel))
+	var todo []*linkJob
 	for _, j := range jobs {
 		if j.Action == Written {
-			writers.Go(func() error { return l.write(writing, j) })
-		}
-	}
-	if err := writers.Wait(); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		l.Summary.Heads++
-		if err := l.Summary.tell(j.Row, l.Report); err != nil {
+			todo = append(todo, j)
+		} else if err := l.tell(j, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	writers, ctx := errgroup.WithContext(ctx)
+	writers.SetLimit(cmp.Or(l.Parallel, defaultParallel))
+	for _, j := range todo {
+		writers.Go(func() error { return l.write(ctx, j) })
+	}
+	return writers.Wait()
 }
 
-// plan says what is to be done with each collection. Links of others than its
-// owner do not count: who can read the collection may not be able to read them.
+// tell tells what has become of a collection. failure is that of its last write.
+func (l *linking) tell(j *linkJob, failure error) error {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.Summary.Heads++
+	if err := l.Summary.tell(j.Row, l.Report); err != nil {
+		return err
+	}
+	if len(j.Links) > 0 {
+		l.streak = 0
+	}
+	return l.streak.add(j.Collection, failure)
+}
+
+// plan says what is to be done with each collection.
 func (l *linking) plan(ctx context.Context, colls []Collection) ([]*linkJob, error) {
 	var uuids []string
 	for _, coll := range colls {
@@ -71,12 +85,8 @@ func (l *linking) plan(ctx context.Context, colls []Collection) ([]*linkJob, err
 	for _, coll := range colls {
 		l.Summary.Links += len(there[coll.UUID])
 		implied, left, cases := impliedLinks(coll)
-		j := &linkJob{Row: Row{Collection: coll.UUID, Owner: coll.OwnerUUID, Action: Left, Cases: cases}}
-		j.missing = slices.DeleteFunc(implied, func(link arvados.Link) bool {
-			return slices.ContainsFunc(there[coll.UUID], func(old arvados.Link) bool {
-				return old.LinkClass == link.LinkClass && old.Name == link.Name && old.OwnerUUID == coll.OwnerUUID
-			})
-		})
+		j := &linkJob{Row: Row{Collection: coll.UUID, Owner: coll.OwnerUUID, Action: Left, Cases: cases}, coll: coll.Collection}
+		j.missing = dockerimage.MissingLinks(implied, coll.OwnerUUID, there[coll.UUID])
 		switch {
 		case left:
 		case len(j.missing) == 0:
@@ -107,25 +117,39 @@ func (l *linking) plan(ctx context.Context, colls []Collection) ([]*linkJob, err
 	return jobs, nil
 }
 
-// write makes the links of one collection. They belong to its owner.
+// write makes the links of one collection, and tells of those that it has made, also
+// if it ends with an error: by that, somebody can delete them.
 func (l *linking) write(ctx context.Context, j *linkJob) error {
+	err := l.makeMissing(ctx, j)
+	if err == nil {
+		return l.tell(j, nil)
+	}
+	j.Action, j.Error = Failed, err.Error()
+	switch {
+	case ctx.Err() != nil: // err may be about another collection
+	case isFailure(err):
+		j.late = []string{j.Collection}
+		return l.tell(j, err)
+	case isRefusal(err):
+		return l.tell(j, nil)
+	}
+	err = apiFault("write link to collection", j.Collection, err)
+	if len(j.Links) > 0 {
+		err = cmp.Or(l.tell(j, nil), err)
+	}
+	return err
+}
+
+// makeMissing makes links until the server does not. They belong to the collection's
+// owner.
+func (l *linking) makeMissing(ctx context.Context, j *linkJob) error {
 	for _, link := range j.missing {
 		if err := l.pace.wait(ctx); err != nil {
 			return err
 		}
-		var made arvados.Link
-		err := l.API.RequestAndDecodeContext(ctx, &made, http.MethodPost, "arvados/v1/links", nil, map[string]interface{}{
-			"link": map[string]interface{}{
-				"owner_uuid": j.Owner, "link_class": link.LinkClass, "name": link.Name,
-				"head_uuid": j.Collection, "properties": link.Properties,
-			},
-		})
-		if isRefusal(err) {
-			j.Action, j.Error = Failed, err.Error()
-			return nil
-		}
+		made, err := dockerimage.MakeLink(ctx, l.API, j.coll, link)
 		if err != nil {
-			return apiFault("write link to collection", j.Collection, err)
+			return err
 		}
 		j.Links = append(j.Links, NewLink{UUID: made.UUID, Class: link.LinkClass, Name: link.Name})
 	}

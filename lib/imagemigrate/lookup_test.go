@@ -106,7 +106,8 @@ func byLinksOfOld(s *server, readable []string, name string) record {
 var (
 	someNames = []string{"lab/app:1", "lab/app:2", "lab/app:latest", "alpine:3.22", "registry.example:5000/lab/app:1", "registry.example:5000/lab/app:latest",
 		"docker.io/lab/app:1", "docker.io/library/alpine:3.22", "Lab/App:1", "<none>:<none>", "lab/app", "sha256:latest", "deadbeefcafe:latest",
-		"lab/app@sha256:" + hexOf(77), "sha256:" + hexOf(1), "sha256:" + hexOf(78)}
+		"lab/app@sha256:" + hexOf(77), "sha256:" + hexOf(1), "sha256:" + hexOf(78),
+		"sha256:abc", "sha256:" + hexOf(2)[:20], "registry.example:5000/app"}
 	someTimes = []interface{}{nil, "", "soon", "1970-01-01T00:00:00Z", "2023-03-01T00:00:00Z", "2023-03-01T00:00:00.5Z", "2023-04-01T00:00:00+02:00",
 		"2023-05-01T00:00:00Z", "2023-06-01T00:00:00Z", "2023-07-01 00:00:00Z", "2999-01-01T00:00:00Z"}
 	someOwners = []string{alice, bob, project}
@@ -194,7 +195,7 @@ func kindOf(s *server, readable []string, name string, old record, new dockerima
 	switch {
 	case old != nil && !given && !regexp.MustCompile(`[0-9a-f]{12}`).MatchString(name):
 		return "a name that nobody has given is not the beginning of a hash"
-	case regexp.MustCompile(`^(sha256(:[0-9a-f]{64})?|[0-9a-f]{12,64})$`).MatchString(name):
+	case regexp.MustCompile(`^(sha256(:[0-9a-f]{1,64})?|[0-9a-f]{12,64})$`).MatchString(name):
 		// By links, any hash that begins like what is before the colon.
 		hash, _ := new.Hash()
 		if old != nil && new.UUID == "" && strings.Contains(old.text("manifest_text"), strings.TrimPrefix(name, "sha256:")) {
@@ -206,7 +207,7 @@ func kindOf(s *server, readable []string, name string, old record, new dockerima
 		return "a hash means that image, not the newest of all"
 	case invalid != nil:
 		return "docker takes no such name"
-	case old == nil && !strings.Contains(name[strings.LastIndex(name, "/")+1:], ":"):
+	case !strings.Contains(name[strings.LastIndex(name, "/")+1:], ":") && (old == nil || strings.Contains(name, ":")):
 		return "latest is meant where a registry has a port"
 	}
 	meant := meaning(name)

@@ -16,6 +16,10 @@ import (
 // arv-keepdocker makes of the words sha256 and hash.
 var byHash = regexp.MustCompile(`^(.+@)?(sha256:[0-9a-f]{64})$`)
 
+// partOfHash are names with the repository sha256 that lookups take for a part of an
+// image's hash, or for one that is too short.
+var partOfHash = regexp.MustCompile(`^sha256:[0-9a-fA-F]{1,64}$`)
+
 // readName is the name that a link's name is in the properties, or the digest that
 // it is, and what is special about it. hash is that of the image.
 func readName(link, hash string) (name, digest string, kind Kind) {
@@ -27,6 +31,8 @@ func readName(link, hash string) (name, digest string, kind Kind) {
 	}
 	ref, err := imageref.Parse(link)
 	switch {
+	case partOfHash.MatchString(link):
+		return "", "", HashPart
 	case err != nil:
 		return "", "", BadName
 	case ref.Digest != "":

@@ -7,7 +7,6 @@ package imagemigrate
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -21,7 +20,8 @@ import (
 // store can tell: the API knows numbers to 16 digits.
 type Rollback struct {
 	Store  Store
-	Path   string                    // of the file; it is only read, and may be used again
+	Path   string // of the file; it is only read, and may be used again
+	DryRun bool
 	Rate   float64                   // writes a second at most; 0 for no limit
 	Passed func(done, all int) error // is told how many lines are done
 	Report func(Undone) error
@@ -30,7 +30,7 @@ type Rollback struct {
 // Undone is one line of the report of a rollback.
 type Undone struct {
 	Collection string   `json:"collection"`
-	Action     Action   `json:"action"`         // Written, Unchanged, Failed or Left
+	Action     Action   `json:"action"`         // Written, WouldWrite, Unchanged, Failed or Left
 	Why        Kind     `json:"why,omitempty"`  // it is left
 	Kept       []string `json:"kept,omitempty"` // keys that somebody has changed since
 	Error      string   `json:"error,omitempty"`
@@ -43,7 +43,7 @@ func (r *Rollback) Run(ctx context.Context) (Summary, error) {
 		return Summary{}, err
 	}
 	defer lines.file.Close()
-	b := &rollingBack{Rollback: r, lines: lines, pace: newPace(r.Rate), summary: Summary{Cases: map[Kind]int{}}}
+	b := &rollingBack{Rollback: r, lines: lines, pace: newPace(r.Rate), summary: Summary{Cases: map[Kind]int{}}, would: map[string]json.RawMessage{}}
 	var batch []undoing
 	seen := map[string]bool{}
 	flush := func() error {
@@ -74,7 +74,9 @@ type rollingBack struct {
 	*Rollback
 	lines   *rollbackLines
 	pace    *pace
+	streak  streak
 	summary Summary
+	would   map[string]json.RawMessage // be there by now but for a dry run, where older changes of a collection build upon it
 }
 
 // undoing is a line on its way to be undone.
@@ -96,7 +98,7 @@ func (b *rollingBack) undo(ctx context.Context, batch []undoing) error {
 		if !changed || attempt == attempts {
 			break
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, pauseAfter(attempt)); err != nil {
 			return err
 		}
 	}
@@ -125,6 +127,10 @@ func (b *rollingBack) try(ctx context.Context, batch []undoing) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	gone, err := b.gone(ctx, batch, colls)
+	if err != nil {
+		return false, err
+	}
 	var changes []Planned
 	var changing []*undoing
 	for i := range batch {
@@ -136,7 +142,7 @@ func (b *rollingBack) try(ctx context.Context, batch []undoing) (bool, error) {
 		coll, there := colls[u.Collection]
 		u.undone = Undone{Collection: u.Collection, Action: Left}
 		if !there {
-			u.undone.Why = GoneHead
+			u.undone.Why = gone[u.Collection]
 			continue
 		}
 		result, kept, err := u.from(coll)
@@ -152,6 +158,11 @@ func (b *rollingBack) try(ctx context.Context, batch []undoing) (bool, error) {
 			u.undone.Why = coll.Obstacle
 		case frozen[coll.OwnerUUID]:
 			u.undone.Why = Frozen
+		case b.DryRun:
+			u.undone.Action = WouldWrite
+			if len(b.lines.of[u.Collection]) > 1 {
+				b.would[u.Collection] = result
+			}
 		default:
 			u.undone.Action = Written
 			changes = append(changes, Planned{Undo{u.Collection, coll.Raw, result}, coll})
@@ -161,20 +172,18 @@ func (b *rollingBack) try(ctx context.Context, batch []undoing) (bool, error) {
 	if len(changes) == 0 {
 		return false, nil
 	}
-	refusals, err := b.Store.Write(ctx, changes, b.pace.wait)
-	if err != nil {
-		return false, err
-	}
-	changed := false
-	for i, u := range changing {
-		if refusals[i] != nil {
-			u.undone.Action, u.undone.Error = Failed, refusals[i].Error()
+	taken := false
+	err = b.Store.Write(ctx, changes, b.pace.wait, func(i int, err error) error {
+		u := changing[i]
+		if err != nil {
+			u.undone.Action, u.undone.Error = Failed, err.Error()
 		}
-		if errors.Is(refusals[i], ErrChanged) {
-			u.done, changed = false, true
+		if isTaken(err) {
+			u.done, taken = false, true
 		}
-	}
-	return changed, nil
+		return b.streak.add(u.Collection, err)
+	})
+	return taken, err
 }
 
 // read reads the collections of a batch, and which of their owners are frozen.
@@ -191,11 +200,30 @@ func (b *rollingBack) read(ctx context.Context, batch []undoing) (map[string]Col
 	}
 	colls, owners := map[string]Collection{}, map[string]bool{}
 	for _, coll := range list {
+		if raw, ok := b.would[coll.UUID]; ok {
+			coll.Raw = raw
+			coll.Decode()
+		}
 		colls[coll.UUID] = coll
 		owners[coll.OwnerUUID] = true
 	}
 	frozen, err := b.Store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
 	return colls, frozen, err
+}
+
+// gone tells what has become of those collections of a batch that are not seen: what
+// is in the trash may come back as it was migrated.
+func (b *rollingBack) gone(ctx context.Context, batch []undoing, seen map[string]Collection) (map[string]Kind, error) {
+	var missing []string
+	for _, u := range batch {
+		if _, there := seen[u.Collection]; !there && !u.done {
+			missing = append(missing, u.Collection)
+		}
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	return b.Store.Gone(ctx, missing)
 }
 
 // keptSince are those of the keys that somebody has changed since, and not this
@@ -241,17 +269,22 @@ func (u Undo) from(coll Collection) (json.RawMessage, []string, error) {
 	if reflect.DeepEqual(now, after) {
 		return u.Before, nil, nil
 	}
-	result := maps.Clone(now)
+	result := map[string]interface{}{}
+	maps.Copy(result, now)
 	changed := false
 	var kept []string
-	for _, key := range slices.Sorted(maps.Keys(after)) {
+	// What a strict vocabulary refuses is in one of the two only.
+	keys := map[string]interface{}{}
+	maps.Copy(keys, before)
+	maps.Copy(keys, after)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		was, had := before[key]
 		is, has := now[key]
-		wrote := after[key]
+		wrote, gave := after[key]
 		switch {
-		case had && reflect.DeepEqual(was, wrote): // not ours
+		case gave == had && reflect.DeepEqual(wrote, was): // not ours
 		case has == had && reflect.DeepEqual(is, was): // is undone
-		case !has || !reflect.DeepEqual(is, wrote):
+		case has != gave || !reflect.DeepEqual(is, wrote):
 			kept = append(kept, key)
 		case had:
 			result[key], changed = was, true

@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +33,15 @@ func (t *rollbackSuite) TestFrom(c *check.C) {
 		{`{"n":"a"}`, `{"n":["b","a"]}`, `{"n":"a"}`, ``, ""},
 		{`{"n":"a"}`, `{"n":["b","a"],"m":"1"}`, `{"n":"a","mine":1}`, ``, ""},
 		{`null`, `{"m":"1"}`, `{"m":"1"}`, `null`, ""},
+		// Keys that were taken away, as those that a strict vocabulary refuses.
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `{"arv:h":"1"}`, `{"h":"1"}`, ""},
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `{"arv:h":"1","mine":true}`, `{"h":"1","mine":true}`, ""},
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `{"arv:h":"2"}`, `{"arv:h":"2","h":"1"}`, "arv:h"},
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `{"arv:h":"1","h":"2"}`, `{"h":"2"}`, "h"},
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `{"h":"1","mine":true}`, ``, ""},
+		{`{"h":null}`, `{"arv:h":"1"}`, `{"arv:h":"1","mine":true}`, `{"h":null,"mine":true}`, ""},
+		{`{"h":"1"}`, `{"arv:h":"1"}`, `null`, `{"h":"1"}`, ""},
+		{`null`, `{"m":"1"}`, `{"m":"1","mine":true}`, `{"mine":true}`, ""},
 	} {
 		var coll Collection
 		var err error
@@ -117,21 +124,123 @@ func (t *rollbackSuite) TestNoManifests(c *check.C) {
 	c.Check(s.get(uuid)["properties"], check.DeepEquals, record{"n": "one"})
 }
 
-func (t *rollbackSuite) TestBadFiles(c *check.C) {
-	path := filepath.Join(c.MkDir(), "rollback")
-	for _, text := range []string{"no JSON\n", "{}\n", `{"collection":"../users/x","before":{},"after":{}}` + "\n"} {
-		c.Assert(os.WriteFile(path, []byte(text), 0600), check.IsNil)
-		_, err := (&Rollback{Store: ByAPI(&view{server: &server{}}, 0), Path: path}).Run(t.ctx)
-		c.Check(err, check.ErrorMatches, `request: read rollback file .*rollback: line 1: .* \(it must be as arv-docker has written it\)`)
-		file, err := OpenRollback(path)
-		c.Assert(err, check.IsNil)
-		c.Check(file.Close(), check.IsNil)
-		c.Check(file.add(Undo{}), check.ErrorMatches, `request: write rollback file: .*`)
+// A strict vocabulary has made the migration take keys away. They come back, also
+// where somebody has changed something else meanwhile.
+func (t *rollbackSuite) TestTwins(c *check.C) {
+	s := &server{strict: true}
+	plain := func() record {
+		return record{"docker-image-hash": "sha256:" + hexOf(1), keyTimestamp: "2023-01-01T00:00:00Z", "mine": "1"}
 	}
-	_, err := OpenRollback(filepath.Join(path, "x"))
-	c.Check(err, check.ErrorMatches, `request: open rollback file: .* \(name a file that can be written\)`)
-	_, err = (&Rollback{Path: path + "x"}).Run(t.ctx)
-	c.Check(err, check.ErrorMatches, `request: open rollback file: .*no such file.* \(name the file that .*\)`)
+	uuid := s.image(alice, 1, plain())
+	s.link(alice, className, "lab/app:1", uuid, made)
+	file := rollbackFile(c)
+	_, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: file}).Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	migrated := s.get(uuid)["properties"].(record)
+	c.Check(migrated[twin+keyHash], check.Equals, "sha256:"+hexOf(1))
+	c.Check(migrated["docker-image-hash"], check.IsNil)
+	migrated["mine"] = "2"
+	r := &Rollback{Store: ByAPI(&view{server: s}, 0), Path: closed(c, file)}
+	// As long as they are refused, all else is undone.
+	summary, err := r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Failed, check.Equals, 1)
+	c.Check(s.get(uuid)["properties"], check.DeepEquals, record{twin + keyHash: "sha256:" + hexOf(1), twin + keyTimestamp: "2023-01-01T00:00:00Z", "mine": "2"})
+	s.strict = false
+	_, err = r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	want := plain()
+	want["mine"] = "2"
+	c.Check(s.get(uuid)["properties"], check.DeepEquals, want)
+}
+
+// Of several files the newest is undone first. In another order it takes one more
+// round, of which the report tells.
+func (t *rollbackSuite) TestSeveralFiles(c *check.C) {
+	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
+	for _, trial := range []struct {
+		order []int
+		kept  []string // for each of the order
+	}{
+		{[]int{1, 0}, []string{"", ""}},
+		{[]int{0, 1, 0}, []string{"n", "", ""}},
+	} {
+		s := &server{}
+		uuid := s.image(alice, 1, record{"n": []interface{}{"b", "a"}, "m": "1"})
+		var paths []string
+		for _, u := range []Undo{{uuid, raw(`{}`), raw(`{"n":"a","m":"1"}`)}, {uuid, raw(`{"n":"a","m":"1"}`), raw(`{"n":["b","a"],"m":"1"}`)}} {
+			file := rollbackFile(c)
+			c.Assert(file.add(u), check.IsNil)
+			paths = append(paths, closed(c, file))
+		}
+		var kept []string
+		for _, n := range trial.order {
+			_, err := (&Rollback{Store: ByAPI(&view{server: s}, 0), Path: paths[n], Report: func(u Undone) error {
+				kept = append(kept, strings.Join(u.Kept, " "))
+				return nil
+			}}).Run(t.ctx)
+			c.Assert(err, check.IsNil)
+		}
+		c.Check(kept, check.DeepEquals, trial.kept)
+		c.Check(s.get(uuid)["properties"], check.DeepEquals, record{})
+	}
+}
+
+// What comes back from the trash is as it was migrated, so that is told apart from
+// what is gone.
+func (t *rollbackSuite) TestTrash(c *check.C) {
+	s := &server{}
+	uuids := []string{s.image(alice, 1, record{"n": "two"}), s.image(alice, 2, record{"n": "two"}), s.image(alice, 3, record{"n": "two"})}
+	s.get(uuids[0])["is_trashed"] = true
+	s.get(uuids[1])["current_version_uuid"] = uuids[2]
+	file := rollbackFile(c)
+	for _, uuid := range append(uuids, "zzzzz-4zz18-gone00000000000") {
+		c.Assert(file.add(Undo{uuid, json.RawMessage(`{"n":"one"}`), json.RawMessage(`{"n":"two"}`)}), check.IsNil)
+	}
+	r := &Rollback{Store: ByAPI(&view{server: s}, 0), Path: closed(c, file)}
+	summary, err := r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(summary, check.DeepEquals, Summary{Heads: 4, Written: 1, Left: 3, Cases: map[Kind]int{TrashedHead: 1, OldHead: 1, GoneHead: 1}})
+	s.get(uuids[0])["is_trashed"] = false
+	summary, err = r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(summary.Written, check.Equals, 1)
+	c.Check(s.get(uuids[0])["properties"], check.DeepEquals, record{"n": "one"})
+}
+
+// A dry run counts and reports what undoing would, also of several changes of one
+// collection, and changes nothing.
+func (t *rollbackSuite) TestDryRun(c *check.C) {
+	icy := "zzzzz-j7d0g-frozen000000000"
+	s := &server{groups: []record{{"uuid": icy, "can_write": false, "owner_uuid": icy}}}
+	twice, mine, frozen := s.image(alice, 1, record{"n": "three"}), s.image(alice, 2, record{"n": "four", "m": "1"}), s.image(icy, 3, record{"n": "two"})
+	file := rollbackFile(c)
+	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
+	c.Assert(file.add(Undo{twice, raw(`{"n":"one"}`), raw(`{"n":"two"}`)}, Undo{twice, raw(`{"n":"two"}`), raw(`{"n":"three"}`)},
+		Undo{mine, raw(`{}`), raw(`{"n":"two","m":"1"}`)}, Undo{frozen, raw(`{"n":"one"}`), raw(`{"n":"two"}`)}), check.IsNil)
+	var rows []Undone
+	r := &Rollback{Store: ByAPI(&view{server: s}, 0), Path: closed(c, file), DryRun: true, Report: func(u Undone) error {
+		rows = append(rows, u)
+		return nil
+	}}
+	before := s.properties(c)
+	dry, err := r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(s.properties(c), check.Equals, before)
+	c.Check(s.writes, check.Equals, 0)
+	c.Check(dry, check.DeepEquals, Summary{Heads: 4, Written: 3, Left: 1, Cases: map[Kind]int{Frozen: 1}})
+	would := rows
+	r.DryRun, rows = false, nil
+	wet, err := r.Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	c.Check(wet, check.DeepEquals, dry)
+	for i := range would {
+		if would[i].Action == WouldWrite {
+			would[i].Action = Written
+		}
+	}
+	c.Check(rows, check.DeepEquals, would)
+	c.Check(rows[1], check.DeepEquals, Undone{Collection: mine, Action: Written, Kept: []string{"n"}})
 }
 
 // Whoever changes a collection all the time has the last word, and that of a frozen
@@ -161,56 +270,6 @@ func (t *rollbackSuite) TestNotUndone(c *check.C) {
 	c.Check(rows[frozen], check.DeepEquals, Undone{Collection: frozen, Action: Left, Why: Frozen})
 	c.Check(s.get(busy)["properties"].(record)["n"], check.Equals, "two")
 	c.Check(s.get(usual)["properties"], check.DeepEquals, record{"n": "one"})
-}
-
-// A line that is wrong is found before anything is undone.
-func (t *rollbackSuite) TestBadLine(c *check.C) {
-	s := &server{}
-	uuid := s.image(alice, 1, record{"n": "two"})
-	path := filepath.Join(c.MkDir(), "rollback")
-	good := `{"collection":"` + uuid + `","before":{"n":"one"},"after":{"n":"two"}}` + "\n"
-	c.Assert(os.WriteFile(path, []byte("{}\n"+good+good), 0600), check.IsNil)
-	_, err := (&Rollback{Store: ByAPI(&view{server: s}, 0), Path: path}).Run(t.ctx)
-	c.Check(err, check.ErrorMatches, `request: read rollback file .*: line 1: "" is not the UUID of a collection .*`)
-	c.Check(s.asked, check.Equals, 0)
-}
-
-// Two do not write to one file, and nothing is undone that is being written. Who
-// only reads takes nothing away.
-func (t *rollbackSuite) TestLocks(c *check.C) {
-	path := filepath.Join(c.MkDir(), "rollback")
-	file, err := OpenRollback(path)
-	c.Assert(err, check.IsNil)
-	c.Assert(file.add(Undo{"zzzzz-4zz18-gone00000000000", json.RawMessage(`{}`), json.RawMessage(`{}`)}), check.IsNil)
-	_, err = file.file.WriteString(`{"collection":`)
-	c.Assert(err, check.IsNil)
-	_, err = OpenRollback(path)
-	c.Check(err, check.ErrorMatches, `request: open rollback file .*: another arv-docker is at work with it \(.*\)`)
-	r := &Rollback{Store: ByAPI(&view{server: &server{}}, 0), Path: path}
-	_, err = r.Run(t.ctx)
-	c.Check(err, check.ErrorMatches, `request: open rollback file .*: another arv-docker is at work with it \(stop that, .*\)`)
-	before, err := os.ReadFile(path)
-	c.Assert(err, check.IsNil)
-	c.Assert(file.Close(), check.IsNil)
-	summary, err := r.Run(t.ctx)
-	c.Assert(err, check.IsNil)
-	c.Check(summary.Left, check.Equals, 1)
-	after, err := os.ReadFile(path)
-	c.Assert(err, check.IsNil)
-	c.Check(string(after), check.Equals, string(before))
-
-	position := filepath.Join(c.MkDir(), "position")
-	held, err := LockPosition(position)
-	c.Assert(err, check.IsNil)
-	c.Assert(Position{}.Save(position), check.IsNil)
-	_, err = LockPosition(position)
-	c.Check(err, check.ErrorMatches, `request: lock resume file .*position: another arv-docker is at work with it \(.*\)`)
-	c.Assert(held.Close(), check.IsNil)
-	held, err = LockPosition(position)
-	c.Assert(err, check.IsNil)
-	c.Check(held.Close(), check.IsNil)
-	_, err = LockPosition(filepath.Join(position, "x"))
-	c.Check(err, check.ErrorMatches, `request: lock resume file .*`)
 }
 
 // FuzzRollbackLine: whatever stands in a line, it is read or refused, and undoing

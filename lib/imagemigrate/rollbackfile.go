@@ -47,10 +47,18 @@ func OpenRollback(path string) (*RollbackFile, error) {
 		return nil, &fault.Error{Op: "open rollback file", Side: fault.Request, Subject: path, Err: err, Hint: "stop that, or name another file"}
 	}
 	end := int64(0)
-	err = eachLine(file, func(start int64, line []byte) error {
-		end = start + int64(len(line)) + 1
-		return nil
-	})
+	err = checkBegin(file)
+	if err == nil {
+		err = eachLine(file, func(start int64, line []byte) error {
+			if start == 0 {
+				if _, err := parseUndo(line); err != nil {
+					return errOther
+				}
+			}
+			end = start + int64(len(line)) + 1
+			return nil
+		})
+	}
 	if err == nil {
 		err = file.Truncate(end)
 	}
@@ -59,9 +67,28 @@ func OpenRollback(path string) (*RollbackFile, error) {
 	}
 	if err != nil {
 		file.Close()
-		return nil, &fault.Error{Op: "prepare rollback file", Side: fault.Request, Err: err}
+		return nil, &fault.Error{Op: "prepare rollback file", Side: fault.Request, Subject: path, Err: err, Hint: "name another file"}
 	}
 	return &RollbackFile{file: file}, nil
+}
+
+// lineBegins is how each line begins.
+const lineBegins = `{"collection":"`
+
+var errOther = errors.New("it is not what arv-docker has written to undo changes")
+
+// checkBegin refuses a file that begins in another way: it was named by mistake, and
+// all of it may be taken for a line that was not written to its end.
+func checkBegin(file *os.File) error {
+	begin := make([]byte, len(lineBegins))
+	n, err := file.ReadAt(begin, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if string(begin[:n]) != lineBegins[:n] {
+		return errOther
+	}
+	return nil
 }
 
 // syncFolder makes sure that a file is still in its folder after power has failed.
@@ -166,8 +193,13 @@ func readRollback(path string) (*rollbackLines, error) {
 }
 
 func parseUndo(text []byte) (u Undo, err error) {
-	if err = json.Unmarshal(text, &u); err == nil && !isCollection(u.Collection) {
+	err = json.Unmarshal(text, &u)
+	switch {
+	case err != nil:
+	case !isCollection(u.Collection):
 		err = fmt.Errorf("%.100q is not the UUID of a collection", u.Collection)
+	case u.Before == nil || u.After == nil: // as in a report
+		err = errors.New("the properties before or after are missing")
 	}
 	return u, err
 }

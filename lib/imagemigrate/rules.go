@@ -283,8 +283,6 @@ func (p *plan) merge(written map[string]interface{}) {
 	for key, value := range written {
 		there := merged[key] != nil || !strings.HasPrefix(key, twin) && merged[twin+key] != nil
 		switch {
-		case key == keyNames && merged[key] == nil && there:
-			key = twin + key
 		case key == keyNames, key == keyDigest, key == keyTagged:
 		case there:
 			continue

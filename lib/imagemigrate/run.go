@@ -7,13 +7,11 @@ package imagemigrate
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
-	"git.arvados.org/arvados.git/sdk/go/arvados"
 )
 
 // defaultParallel is how many writes are under way at a time. API servers have
@@ -21,10 +19,11 @@ import (
 const defaultParallel = 4
 
 // Run goes through all links. It ends with an error if the API server does not
-// answer, cannot take the token or something cannot be written here; collections
-// that the server refuses to change are in the report, and counted.
+// answer, cannot take the token, fails at one write after the other, or something
+// cannot be written here; collections that the server refuses to change, or fails to,
+// are in the report, and counted.
 func (m *Migration) Run(ctx context.Context) (Summary, error) {
-	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate), twins: m.Strict}
+	r := &run{Migration: m, Position: m.Start, pace: newPace(m.Rate), twins: m.Strict, room: mostLate}
 	r.Summary.Cases = maps.Clone(m.Start.Summary.Cases)
 	if r.Summary.Cases == nil {
 		r.Summary.Cases = map[Kind]int{}
@@ -41,26 +40,33 @@ func (m *Migration) Run(ctx context.Context) (Summary, error) {
 			chunk = nil
 		}
 	}
-	return r.Summary, r.do(ctx, chunk)
+	if err := r.do(ctx, chunk); err != nil {
+		return r.Summary, err
+	}
+	return r.Summary, r.doLate(ctx)
 }
 
 // run is a Migration under way.
 type run struct {
 	*Migration
 	Position
-	pace *pace
+	pace   *pace
+	streak streak
+	room   int // how many collections may be put off
 	// twins are written once a server has refused keys because its vocabulary
 	// is strict.
-	twins bool
-	told  map[string]told // what images tell, by job.content
+	twins   bool
+	told    map[string]told // what images tell, by job.content
+	settled map[string]bool // collections of the chunk that are done
 }
 
 // job is one collection, or what else links point to.
 type job struct {
 	Row
-	coll    Collection
-	change  Change
-	changed bool // somebody has changed the collection since it was read
+	coll   Collection
+	change Change
+	from   []string // heads whose links it inherits
+	taken  error    // ErrChanged or ErrLocked, and it is not written
 }
 
 // do brings some heads to their end.
@@ -68,20 +74,19 @@ func (r *run) do(ctx context.Context, chunk []group) error {
 	if len(chunk) == 0 {
 		return nil
 	}
-	jobs, err := r.settle(ctx, chunk)
-	if err != nil {
+	if err := r.settle(ctx, chunk, nil, attempts); err != nil {
 		return err
 	}
 	r.Summary.Heads += len(chunk)
 	for _, g := range chunk {
 		r.Summary.Links += len(g.links)
 	}
-	for _, j := range jobs {
-		if err := r.Summary.tell(j.Row, r.Report); err != nil {
-			return err
-		}
-	}
 	r.After = chunk[len(chunk)-1].key
+	return r.pass()
+}
+
+// pass tells how far this has come.
+func (r *run) pass() error {
 	if r.Passed == nil {
 		return nil
 	}
@@ -89,167 +94,64 @@ func (r *run) do(ctx context.Context, chunk []group) error {
 }
 
 // attempts are how often changes are made anew for collections that somebody else
-// is changing, and pause is the time between them.
-const (
-	attempts = 5
-	pause    = 200 * time.Millisecond
-)
+// is changing.
+const attempts = 5
 
-// settle plans and writes, anew for what somebody has changed in between.
-func (r *run) settle(ctx context.Context, chunk []group) ([]*job, error) {
-	settled := map[string]*job{}
-	r.told = map[string]told{}
+// pause is the time before the second attempt. It doubles with each. Tests do not
+// wait.
+var pause = 200 * time.Millisecond
+
+// pauseAfter is the time after that attempt.
+func pauseAfter(attempt int) time.Duration { return pause << (attempt - 1) }
+
+// settle plans and writes, anew for what somebody has changed in between. It tells
+// what has become of each collection as soon as that is known; of some only, if they
+// are given.
+func (r *run) settle(ctx context.Context, chunk []group, only map[string]bool, attempts int) error {
+	r.told, r.settled = map[string]told{}, map[string]bool{}
 	for attempt := 1; ; attempt++ {
 		jobs, err := r.learned(ctx, chunk)
 		if err == nil {
 			err = r.decide(ctx, jobs)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for i, j := range jobs {
-			if was := settled[j.Collection]; was != nil {
-				jobs[i] = was
-			}
-		}
-		todo := slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.Action != Written || settled[j.Collection] != nil })
-		if err := r.write(ctx, todo); err != nil {
-			return nil, err
-		}
-		changed := slices.ContainsFunc(jobs, func(j *job) bool { return j.changed })
-		if !changed || attempt == attempts {
-			return jobs, nil
-		}
+		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return r.settled[j.Collection] || only != nil && !only[j.Collection] })
+		var todo []*job
 		for _, j := range jobs {
-			if !j.changed {
-				settled[j.Collection] = j
+			if j.Action == Written {
+				todo = append(todo, j)
+			} else if err := r.tell(j); err != nil {
+				return err
 			}
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return nil, err
+		if err := r.write(ctx, todo); err != nil {
+			return err
 		}
-	}
-}
-
-// plan says what links tell of each head, and of images that have replaced some of
-// them.
-func (r *run) plan(ctx context.Context, chunk []group) ([]*job, error) {
-	var uuids []string
-	for _, g := range chunk {
-		if g.isLocalCollection() {
-			uuids = append(uuids, g.key)
+		taken := slices.DeleteFunc(todo, func(j *job) bool { return j.taken == nil || r.putOff(j) })
+		if len(taken) == 0 {
+			return nil
 		}
-	}
-	colls, err := r.Store.Collections(ctx, "uuid", uuids)
-	if err != nil {
-		return nil, err
-	}
-	byUUID := map[string]Collection{}
-	for _, coll := range colls {
-		byUUID[coll.UUID] = coll
-	}
-	gone := map[string]Kind{}
-	if missing := slices.DeleteFunc(uuids, func(uuid string) bool { return byUUID[uuid].UUID != "" }); len(missing) > 0 {
-		if gone, err = r.Store.Gone(ctx, missing); err != nil {
-			return nil, err
-		}
-	}
-	var jobs []*job
-	replaced := map[string][]arvados.Link{} // by portable data hash
-	for _, g := range chunk {
-		coll, there := byUUID[g.key]
-		j := &job{Row: Row{Collection: g.key, Owner: coll.OwnerUUID, Action: Left}, coll: coll}
-		switch {
-		case there:
-			j.change = r.Plan(coll.Collection, g.links, nil)
-			if !isCompatible(coll.ManifestText) {
-				replaced[coll.PortableDataHash] = append(replaced[coll.PortableDataHash], g.links...)
+		if attempt == attempts {
+			for _, j := range taken {
+				j.fail(j.taken)
+				if err := r.tell(j); err != nil {
+					return err
+				}
 			}
-		case g.isLocalCollection():
-			j.change.Cases = []Case{{Kind: gone[g.key]}}
-		case arvados.PDHMatch(g.key):
-			j.change.Cases = []Case{{Kind: HashHead}}
-		default:
-			j.change.Cases = []Case{{Kind: OtherHead}}
+			return nil
 		}
-		jobs = append(jobs, j)
+		if err := sleep(ctx, pauseAfter(attempt)); err != nil {
+			return err
+		}
 	}
-	more, err := r.planReplacements(ctx, replaced)
-	if err != nil {
-		return nil, err
-	}
-	// What a replacement gets includes what it gets by links of its own.
-	for _, j := range more {
-		jobs = slices.DeleteFunc(jobs, func(own *job) bool { return own.Collection == j.Collection })
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
 }
 
-// planReplacements plans for collections with images that have replaced others,
-// whose links are given.
-func (r *run) planReplacements(ctx context.Context, replaced map[string][]arvados.Link) ([]*job, error) {
-	if len(replaced) == 0 {
-		return nil, nil
-	}
-	to, err := r.Store.Replacements(ctx, slices.Sorted(maps.Keys(replaced)))
-	if err != nil || len(to) == 0 {
-		return nil, err
-	}
-	inherited := map[string][]arvados.Link{}
-	for from, pdh := range to {
-		inherited[pdh] = append(inherited[pdh], replaced[from]...)
-	}
-	colls, err := r.Store.Collections(ctx, "portable_data_hash", slices.Sorted(maps.Keys(inherited)))
-	if err != nil {
-		return nil, err
-	}
-	var jobs []*job
-	for _, coll := range colls {
-		own, err := r.Store.LinksTo(ctx, coll.UUID)
-		if err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, &job{
-			Row:    Row{Collection: coll.UUID, Owner: coll.OwnerUUID, Action: Left},
-			coll:   coll,
-			change: r.Plan(coll.Collection, own, inherited[coll.PortableDataHash]),
-		})
-	}
-	return jobs, nil
-}
-
-// decide says what becomes of each job, before anything is written.
-func (r *run) decide(ctx context.Context, jobs []*job) error {
-	owners := map[string]bool{}
-	for _, j := range jobs {
-		if j.change.Properties != nil {
-			owners[j.coll.OwnerUUID] = true
-		}
-	}
-	no, err := r.Store.Frozen(ctx, slices.Sorted(maps.Keys(owners)))
-	if err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		j.Names, j.Cases = j.change.Names, j.change.Cases
-		switch {
-		case j.coll.UUID == "" || j.change.Left:
-		case j.change.Properties == nil:
-			j.Action = Unchanged
-		case j.coll.Obstacle != "":
-			j.Names = nil
-			j.Cases = append(j.Cases, Case{Kind: j.coll.Obstacle})
-		case no[j.coll.OwnerUUID]:
-			j.Names = nil
-			j.Cases = append(j.Cases, Case{Kind: Frozen})
-		case r.DryRun:
-			j.Action = WouldWrite
-		default:
-			j.Action = Written
-		}
-	}
-	return nil
+// tell tells what has become of a collection, after which nothing more does.
+func (r *run) tell(j *job) error {
+	r.settled[j.Collection] = true
+	return r.Summary.tell(j.Row, r.Report)
 }
 
 // write writes what is planned, after what it takes to undo it is safe.
@@ -273,27 +175,40 @@ func (r *run) write(ctx context.Context, jobs []*job) error {
 	if err := r.Rollback.add(undo...); err != nil {
 		return err
 	}
-	refusals, err := r.Store.Write(ctx, changes, r.pace.wait)
-	if err != nil {
-		return err
-	}
 	// Those that a strict vocabulary has refused are written in its form.
 	known := r.twins
 	var again []*job
-	for i, j := range jobs {
-		err := refusals[i]
+	err := r.Store.Write(ctx, changes, r.pace.wait, func(i int, err error) error {
+		j := jobs[i]
 		_, twinned := dockerimage.Twinned(j.change.Properties)
-		j.changed = errors.Is(err, ErrChanged)
 		switch {
-		case err == nil:
+		case isTaken(err):
+			j.taken = err
+			return nil
 		case !known && twinned && dockerimage.RefusesKeys(err):
 			r.twins = true
 			again = append(again, j)
-		default:
-			j.Action, j.Names, j.Error = Failed, nil, err.Error()
+			return nil
+		case err != nil:
+			j.fail(err)
 		}
+		if err := r.tell(j); err != nil {
+			return err
+		}
+		return r.streak.add(j.Collection, err)
+	})
+	if err != nil {
+		return err
 	}
 	return r.write(ctx, again)
+}
+
+// fail notes why a job cannot be done.
+func (j *job) fail(err error) {
+	j.Action, j.Names, j.Error = Failed, nil, err.Error()
+	if isFailure(err) {
+		j.late = append([]string{j.Collection}, j.from...)
+	}
 }
 
 // twin changes a job to keys that a strict vocabulary lets pass, also where the
@@ -303,33 +218,5 @@ func (j *job) twin() {
 	if twinned, ok := dockerimage.Twinned(j.change.Properties); ok {
 		j.change.Properties = twinned
 		j.Cases = append(j.Cases, Case{Kind: Twinned})
-	}
-}
-
-// tell counts what has become of a collection, and reports it to whoever asks.
-func (s *Summary) tell(row Row, report func(Row) error) error {
-	s.count(row.Action, row.Collection, row.Error)
-	s.NewLinks += len(row.Links)
-	for _, c := range row.Cases {
-		s.Cases[c.Kind]++
-	}
-	if report == nil {
-		return nil
-	}
-	return report(row)
-}
-
-// count counts what has become of a collection.
-func (s *Summary) count(action Action, uuid, message string) {
-	switch action {
-	case Written, WouldWrite:
-		s.Written++
-	case Unchanged:
-		s.Unchanged++
-	case Left:
-		s.Left++
-	case Failed:
-		s.Failed++
-		s.LastFailure = uuid + ": " + message
 	}
 }

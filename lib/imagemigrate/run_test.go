@@ -11,10 +11,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"git.arvados.org/arvados.git/lib/fault"
 	"gopkg.in/check.v1"
 )
 
@@ -111,37 +109,6 @@ func (t *runSuite) TestStrictVocabulary(c *check.C) {
 	c.Assert(err, check.IsNil)
 	c.Check(undone.Written, check.Equals, 250)
 	c.Check(t.s.collections[0]["properties"], check.HasLen, 0)
-}
-
-// One collection that cannot be changed does not stop the others; a server that
-// does not answer does.
-func (t *runSuite) TestRefusals(c *check.C) {
-	var uuids []string
-	for n := range 3 {
-		uuids = append(uuids, t.s.image(alice, n, nil))
-		t.s.link(alice, className, "lab/app:1", uuids[n], made)
-	}
-	answer := refusal(422, "no")
-	t.s.refuse = func(method, path string) error {
-		if method == "PATCH" && strings.HasSuffix(path, uuids[1]) {
-			return answer
-		}
-		return nil
-	}
-	summary := t.run(c, t.migration(c))
-	c.Check(summary.Written, check.Equals, 2)
-	c.Check(summary.Failed, check.Equals, 1)
-	c.Check(t.rows[uuids[1]].Action, check.Equals, Failed)
-	c.Check(t.rows[uuids[1]].Error, check.Matches, ".*422 .*no")
-	c.Check(summary.LastFailure, check.Matches, uuids[1]+": .*no")
-	for _, answer = range []error{refusal(503, "busy"), refusal(429, "busy"), refusal(401, "who?"), errors.New("no route to host"),
-		refusal(422, "#<ActiveRecord::Deadlocked: PG::TRDeadlockDetected: ERROR:  deadlock detected> (req-1)"),
-		refusal(422, "#<ActiveRecord::StatementInvalid: PG::ConnectionBad: PQconsumeInput() server closed the connection> (req-1)"),
-		refusal(422, "//railsapi.internal/x: 422 Unprocessable Entity: #<ActiveRecord::QueryCanceled: PG::QueryCanceled: ERROR> (req-1)")} {
-		_, err := t.migration(c).Run(t.ctx)
-		c.Check(fault.SideOf(err), check.Equals, fault.API)
-		c.Check(fault.Transient(err), check.Equals, !strings.Contains(answer.Error(), "401"))
-	}
 }
 
 // A refusal that the database's own limits cause stays one.

@@ -186,6 +186,9 @@ func (v *view) RequestAndDecodeContext(ctx context.Context, dst interface{}, met
 	if method == http.MethodPost && kind == "links" {
 		return v.writeLink(dst, params)
 	}
+	if method == http.MethodDelete && kind == "links" {
+		return v.deleteLink(uuid)
+	}
 	if method != http.MethodGet || uuid != "" {
 		return fmt.Errorf("unexpected request: %s %s", method, path)
 	}
@@ -259,28 +262,6 @@ func (v *view) write(uuid string, params interface{}) error {
 	v.writes++
 	v.written = append(v.written, uuid)
 	return nil
-}
-
-// writeLink makes a link.
-func (v *view) writeLink(dst, params interface{}) error {
-	buf, err := json.Marshal(params)
-	if err != nil {
-		return err
-	}
-	var sent struct{ Link record }
-	if err := json.Unmarshal(buf, &sent); err != nil {
-		return err
-	}
-	properties, _ := sent.Link["properties"].(map[string]interface{})
-	v.link(sent.Link.text("owner_uuid"), sent.Link.text("link_class"), sent.Link.text("name"), sent.Link.text("head_uuid"), properties[linkTime])
-	made := v.links[len(v.links)-1]
-	v.writes++
-	v.written = append(v.written, made.text("uuid"))
-	buf, err = json.Marshal(made)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(buf, dst)
 }
 
 // matches tells whether all filters hold, as API servers mean them.

@@ -252,8 +252,9 @@ func (t *sqlSuite) TestRollbackLeaves(c *check.C) {
 	t.exec(c, `UPDATE collections SET preserve_version = true WHERE version % 7 = 1`)
 	t.exec(c, `UPDATE collections SET properties = '["x"]' WHERE version % 7 = 2`)
 	t.exec(c, `DELETE FROM collections WHERE version % 7 = 3`)
+	t.exec(c, `UPDATE collections SET trash_at = now() WHERE version % 7 = 4`)
 	summary, rows := t.rollBack(c, t.store, path)
-	for _, kind := range []imagemigrate.Kind{imagemigrate.Frozen, imagemigrate.KeptVersion, imagemigrate.NoObject, imagemigrate.GoneHead} {
+	for _, kind := range []imagemigrate.Kind{imagemigrate.Frozen, imagemigrate.KeptVersion, imagemigrate.NoObject, imagemigrate.GoneHead, imagemigrate.TrashedHead} {
 		c.Check(summary.Cases[kind] > 0, check.Equals, true, check.Commentf("%s", kind))
 	}
 	c.Check(summary.Written > 0, check.Equals, true)

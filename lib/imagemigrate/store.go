@@ -36,11 +36,12 @@ type Store interface {
 	Replacements(ctx context.Context, pdhs []string) (map[string]string, error)
 	// Frozen are those owners that are projects which take no changes.
 	Frozen(ctx context.Context, owners []string) (map[string]bool, error)
-	// Write writes properties, and tells for each change why it was not
-	// written, ErrChanged or a refusal; nil if it was. It ends with an error if
-	// going on makes no sense. wait is called once for each change before it is
-	// made, and returns when it is time for it.
-	Write(ctx context.Context, changes []Planned, wait func(context.Context) error) ([]error, error)
+	// Write writes properties, and tells done by the number of each change what
+	// has become of it, as soon as that is known: nil, ErrChanged, ErrLocked, or
+	// how the server has refused it or failed at it. It ends with an error if
+	// going on makes no sense, or with done's. wait is called once for each
+	// change before it is made, and returns when it is time for it.
+	Write(ctx context.Context, changes []Planned, wait func(context.Context) error, done func(i int, err error) error) error
 }
 
 // Planned is a change that is to be made to a collection, given as it was read.
@@ -49,9 +50,13 @@ type Planned struct {
 	Read Collection
 }
 
-// ErrChanged says that somebody else is changing, or has changed, the properties
-// that a change was made for, so that it has to be made anew.
-var ErrChanged = errors.New("somebody else has been changing it all the time")
+var (
+	// ErrChanged says that somebody else has changed what a change was made
+	// for, so that it has to be made anew.
+	ErrChanged = errors.New("somebody else has been changing it all the time")
+	// ErrLocked says that somebody else has locked it, and perhaps changes it.
+	ErrLocked = errors.New("somebody else has kept it locked all the time")
+)
 
 // Collection is a collection with its properties as the server has written them:
 // numbers may be longer than a float64.

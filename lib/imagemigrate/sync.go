@@ -45,6 +45,7 @@ type Sync struct {
 type SyncPosition struct {
 	Server string               `json:"server,omitempty"` // for whoever keeps it: which cluster it is in
 	Until  map[string]time.Time `json:"until"`            // changes up to then have been dealt with, by kind
+	Late   []string             `json:"late,omitempty"`   // but for these images, at which the server has failed
 }
 
 const (
@@ -66,9 +67,11 @@ type syncing struct {
 	SyncPosition
 	properties *run
 	links      *linking
-	// seen are the changes within the overlap that have been dealt with, by
-	// kind and UUID.
-	seen map[string]map[string]time.Time
+	// seen are the changes within the overlap before the last one that have been
+	// dealt with, by kind and UUID.
+	seen   map[string]map[string]time.Time
+	failed []string // images of this chunk that are to be tried again
+	again  retrial
 }
 
 // Run ends without an error when ctx does, and with one if the API server does not
@@ -117,31 +120,30 @@ func endsSync(err error) bool {
 // begin makes the two ways of which this consists, which share their pace.
 func (s *Sync) begin() *syncing {
 	pace, store := newPace(s.Rate), ByAPI(s.API, s.Parallel)
+	y := &syncing{Sync: s, SyncPosition: s.Start, seen: map[string]map[string]time.Time{}}
 	report := func(row Row) error {
 		s.Stats.count(row)
+		y.failed = append(y.failed, row.late...)
 		if s.Report == nil || row.Action != Written && row.Action != Failed {
 			return nil
 		}
 		return s.Report(row)
 	}
-	y := &syncing{
-		Sync:         s,
-		SyncPosition: SyncPosition{Until: maps.Clone(s.Start.Until)},
-		properties: &run{
-			Migration: &Migration{Store: store, Rules: s.Rules, Rollback: s.Rollback, Report: report},
-			pace:      pace,
-		},
-		links: &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, store: store, pace: pace},
-		seen:  map[string]map[string]time.Time{},
-	}
+	y.Until, y.Late = maps.Clone(s.Start.Until), slices.Clone(s.Start.Late)
 	if y.Until == nil {
 		y.Until = map[string]time.Time{}
 	}
+	y.properties = &run{
+		Migration: &Migration{Store: store, Rules: s.Rules, Rollback: s.Rollback, Report: report},
+		pace:      pace,
+	}
+	y.links = &linking{ToLinks: &ToLinks{API: s.API, Parallel: s.Parallel, Report: report}, store: store, pace: pace}
 	y.properties.Summary.Cases, y.links.Summary.Cases = map[Kind]int{}, map[Kind]int{}
 	return y
 }
 
-// look deals with all that was changed since the last time.
+// look deals with all that was changed since the last time. A server that fails at one
+// kind of records may not fail at the others.
 func (y *syncing) look(ctx context.Context) error {
 	now := time.Now()
 	newest := map[string]time.Time{}
@@ -151,46 +153,53 @@ func (y *syncing) look(ctx context.Context) error {
 			return err
 		}
 	}
-	moved := false
+	var trouble error // the first, which mostly is that of all
 	for _, s := range streams() {
-		if y.seen[s.name] == nil {
-			y.seen[s.name] = map[string]time.Time{}
-		}
-		seen := y.seen[s.name]
-		from := y.Until[s.name]
-		if !from.IsZero() {
-			from = from.Add(-y.Overlap)
-		}
-		maps.DeleteFunc(seen, func(_ string, at time.Time) bool { return !at.After(from) })
-		var chunk []touched
-		for c, err := range s.changes(ctx, y.API, from) {
-			if err != nil {
-				return err
-			}
-			if seen[c.UUID].Equal(c.ModifiedAt) {
-				continue
-			}
-			if chunk = append(chunk, c); len(chunk) == y.links.pace.chunk() {
-				if err := y.deal(ctx, s, chunk, now); err != nil {
-					return err
-				}
-				chunk = nil
-			}
-		}
-		if err := y.deal(ctx, s, chunk, now); err != nil {
+		err := y.follow(ctx, s, newest[s.path], now)
+		if err != nil && (!isFailure(err) || endsSync(err)) {
 			return err
 		}
-		// Whatever there was up to the last change of all has come by, also
-		// where none of it is of this kind.
-		if y.reach(s, newest[s.path]) {
-			moved = true
-			y.Stats.changed(s.name, 0, y.Until[s.name])
+		trouble = cmp.Or(trouble, err)
+	}
+	return cmp.Or(trouble, y.tryAgain(ctx, now))
+}
+
+// follow deals with what was changed of one kind, of which the newest is given.
+func (y *syncing) follow(ctx context.Context, s stream, newest, now time.Time) error {
+	if y.seen[s.name] == nil {
+		y.seen[s.name] = map[string]time.Time{}
+	}
+	seen := y.seen[s.name]
+	from := y.Until[s.name]
+	if !from.IsZero() {
+		from = from.Add(-y.Overlap)
+	}
+	maps.DeleteFunc(seen, func(_ string, at time.Time) bool { return !at.After(from) })
+	var chunk []touched
+	for c, err := range s.changes(ctx, y.API, from) {
+		if err != nil {
+			return err
+		}
+		if seen[c.UUID].Equal(c.ModifiedAt) {
+			continue
+		}
+		if chunk = append(chunk, c); len(chunk) == y.links.pace.chunk() {
+			if err := y.deal(ctx, s, chunk, newest, now); err != nil {
+				return err
+			}
+			chunk = nil
 		}
 	}
-	if moved {
-		return y.pass()
+	if err := y.deal(ctx, s, chunk, newest, now); err != nil {
+		return err
 	}
-	return nil
+	// Whatever there was up to the last change of all has come by, also where
+	// none of it is of this kind.
+	if !y.reach(s, newest) {
+		return nil
+	}
+	y.Stats.changed(s.name, 0, y.Until[s.name])
+	return y.pass()
 }
 
 // lastChange is when a record was changed last, by the clock of the server, but
@@ -230,7 +239,7 @@ func (y *syncing) pass() error {
 }
 
 // deal brings the images into step that some changes are about.
-func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, now time.Time) error {
+func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, newest, now time.Time) error {
 	if len(chunk) == 0 {
 		return nil
 	}
@@ -247,13 +256,18 @@ func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, now time.
 			y.reach(s, c.ModifiedAt)
 		}
 	}
-	until := y.Until[s.name]
-	for _, c := range chunk {
-		if c.ModifiedAt.After(until.Add(-y.Overlap)) {
-			y.seen[s.name][c.UUID] = c.ModifiedAt
-		}
+	// Nothing older comes by again once all has come by. What this look writes
+	// itself comes by after the newest that it has begun with.
+	edge := newest
+	if until := y.Until[s.name]; until.After(newest) {
+		edge = until
 	}
-	y.Stats.changed(s.name, len(chunk), until)
+	seen := y.seen[s.name]
+	for _, c := range chunk {
+		seen[c.UUID] = c.ModifiedAt
+	}
+	maps.DeleteFunc(seen, func(_ string, at time.Time) bool { return !at.After(edge.Add(-y.Overlap)) })
+	y.Stats.changed(s.name, len(chunk), y.Until[s.name])
 	return y.pass()
 }
 
@@ -261,6 +275,7 @@ func (y *syncing) deal(ctx context.Context, s stream, chunk []touched, now time.
 // these is written at once, and nothing is left to do when this is seen as a
 // change itself.
 func (y *syncing) bring(ctx context.Context, images []string) error {
+	y.failed = nil
 	links, err := linksTo(ctx, y.API, images)
 	if err != nil {
 		return err
@@ -281,5 +296,8 @@ func (y *syncing) bring(ctx context.Context, images []string) error {
 	if err != nil {
 		return err
 	}
-	return y.links.do(ctx, colls)
+	if err := y.links.do(ctx, colls); err != nil {
+		return err
+	}
+	return y.brought(images)
 }

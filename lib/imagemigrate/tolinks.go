@@ -49,7 +49,8 @@ func imagesBy(number int) []arvados.Filter {
 }
 
 // Run goes through all image collections. It ends with an error in the cases in
-// which a Migration does.
+// which a Migration does. Report is told of each collection as soon as its links are
+// made, in no order.
 func (t *ToLinks) Run(ctx context.Context) (Summary, error) {
 	l := &linking{ToLinks: t, Position: t.Start, store: ByAPI(t.API, t.Parallel), pace: newPace(t.Rate)}
 	l.Way = WayToLinks
@@ -98,23 +99,23 @@ func imagePage(ctx context.Context, api dockerimage.API, number int, after strin
 	return list.Items, nil
 }
 
-// impliedLinks are the links that the properties of a collection imply, and what
-// is special about it. left tells that it cannot pass as an image.
-func impliedLinks(coll Collection) (links []arvados.Link, left bool, cases []Case) {
+// impliedLinks are those properties of a collection that imply links, and what is
+// special about it. left tells that it cannot pass as an image.
+func impliedLinks(coll Collection) (implied dockerimage.Properties, left bool, cases []Case) {
 	p := &plan{coll: coll.Collection}
 	found := coll.foundIn()
 	hash, err := found.Hash()
 	if err != nil {
 		p.note(oddFile(coll.ManifestText), "%v", err)
-		return nil, true, p.Cases
+		return implied, true, p.Cases
 	}
 	if err := found.Check(); err != nil {
 		p.note(CannotPass, "%v", err)
-		return nil, true, p.Cases
+		return implied, true, p.Cases
 	}
 	// A link with a name by which lookups do not find the image would give it
 	// one that it has not.
-	implied := dockerimage.Properties{Hash: hash, Timestamp: found.Properties.Timestamp}
+	implied = dockerimage.Properties{Hash: hash, Timestamp: found.Properties.Timestamp}
 	for _, name := range found.Properties.RepoTags {
 		if _, _, kind := readName(name, hash); kind != "" {
 			p.note(kind, "%.200q", name)
@@ -122,5 +123,5 @@ func impliedLinks(coll Collection) (links []arvados.Link, left bool, cases []Cas
 		}
 		implied.RepoTags = append(implied.RepoTags, name)
 	}
-	return implied.Links(), false, p.Cases
+	return implied, false, p.Cases
 }

@@ -13,6 +13,7 @@ import (
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
 	"git.arvados.org/arvados.git/lib/fault"
+	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"gopkg.in/check.v1"
 )
 
@@ -65,8 +66,8 @@ func (t *toLinksSuite) TestLinks(c *check.C) {
 		{comment: "a link of somebody else", properties: record{keyNames: "lab/app:1"}, links: []string{"lab/app:1", "sha256:" + hexOf(1)}, by: bob,
 			want: []string{alice + " " + hash + hexOf(1) + " <nil>", name("lab/app:1 <nil>")}, action: Written},
 		{comment: "no names", properties: record{keyHash: "sha256:" + hexOf(1)}, want: []string{alice + " " + hash + hexOf(1) + " <nil>"}, action: Written},
-		{comment: "twins", properties: record{"arv:docker-image": "1", "arv:docker-image-repo-tag": "lab/app:1"},
-			want: []string{alice + " " + hash + hexOf(1) + " <nil>", name("lab/app:1 <nil>")}, action: Written},
+		{comment: "twins", properties: record{"arv:docker-image": "1", twin + keyHash: "sha256:" + hexOf(1), twin + keyTimestamp: time, keyNames: "lab/app:1"},
+			want: []string{alice + " " + hash + hexOf(1) + at, name("lab/app:1" + at)}, action: Written},
 		{comment: "no names of docker's", properties: record{keyNames: []string{"Lab/App:1", "docker.io/lab/app:1", "lab/app", "lab/app@sha256:" + hexOf(3), "sha256:" + hexOf(1)}},
 			want: []string{alice + " " + hash + hexOf(1) + " <nil>"}, action: Written, kinds: []Kind{BadName, OtherSpelling, NoTag, DigestName, HashAsName}},
 		{comment: "null", properties: record{keyNames: nil}, want: []string{alice + " " + hash + hexOf(1) + " <nil>"}, action: Written},
@@ -120,7 +121,8 @@ func (t *toLinksSuite) TestLinks(c *check.C) {
 	}
 }
 
-// Frozen projects get nothing; one refusal does not stop the rest, trouble does.
+// Frozen projects get nothing; one refusal or failure does not stop the rest, trouble
+// does.
 func (t *toLinksSuite) TestRefusals(c *check.C) {
 	icy := "zzzzz-j7d0g-frozen000000000"
 	t.s.groups = append(t.s.groups, record{"uuid": icy, "can_write": false, "owner_uuid": icy})
@@ -133,16 +135,18 @@ func (t *toLinksSuite) TestRefusals(c *check.C) {
 		}
 		return nil
 	}
-	for _, answer = range []error{refusal(503, "busy"), refusal(429, "busy"), refusal(401, "who?"), errors.New("no route to host")} {
+	for _, answer = range []error{refusal(429, "busy"), refusal(401, "who?"), errors.New("no route to host")} {
 		_, err := t.way().Run(t.ctx)
 		c.Check(fault.SideOf(err), check.Equals, fault.API)
 		c.Check(fault.Transient(err), check.Equals, !strings.Contains(answer.Error(), "401"))
 	}
-	answer = refusal(403, "no")
-	summary := t.run(c, t.way())
-	c.Check(summary.Failed, check.Equals, 2)
-	c.Check(summary.Left, check.Equals, 1)
-	c.Check(t.rows[refused].Error, check.Matches, ".*403 .*no")
+	var summary Summary
+	for _, answer = range []error{refusal(403, "no"), refusal(503, "no")} {
+		summary = t.run(c, t.way())
+		c.Check(summary.Failed, check.Equals, 2)
+		c.Check(summary.Left, check.Equals, 1)
+		c.Check(t.rows[refused].Error, check.Matches, fmt.Sprintf(".*%d .*no", answer.(*arvados.TransactionError).StatusCode))
+	}
 	c.Check(t.rows[frozen].Cases, check.DeepEquals, []Case{{Kind: Frozen}})
 	answer = nil
 	summary = t.run(c, t.way())
@@ -205,7 +209,7 @@ func (t *toLinksSuite) TestStoppedAnywhere(c *check.C) {
 func (t *toLinksSuite) TestLookups(c *check.C) {
 	t.s.image(alice, 1, record{keyNames: []string{"lab/app:1", "lab/app:2"}, keyTimestamp: "2023-01-01T00:00:00Z"})
 	t.s.image(alice, 2, record{keyNames: "lab/app:1", keyTimestamp: "2023-02-01T00:00:00Z"})
-	t.s.image(bob, 3, record{"arv:docker-image-repo-tag": "registry.example:5000/app:1", "arv:docker-image": "1"})
+	t.s.image(bob, 3, record{keyNames: "registry.example:5000/app:1"})
 	t.run(c, t.way())
 	for _, name := range []string{"lab/app:1", "lab/app:2", "lab/app:3"} {
 		found, err := dockerimage.Resolve(t.ctx, &view{server: t.s}, name, dockerimage.Policy{})

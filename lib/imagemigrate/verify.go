@@ -7,14 +7,13 @@ package imagemigrate
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"git.arvados.org/arvados.git/lib/dockerimage"
-	"git.arvados.org/arvados.git/lib/imageref"
+	"git.arvados.org/arvados.git/lib/fault"
 	"git.arvados.org/arvados.git/sdk/go/arvados"
 	"golang.org/x/sync/errgroup"
 )
@@ -28,6 +27,7 @@ const (
 
 	SameImage   Reason = "same-image"   // another collection with the same image
 	InvalidName Reason = "invalid-name" // docker takes no such name
+	LeftOut     Reason = "left-out"     // a name without a tag, or one that reads as a part of a hash, means something else
 	Unusable    Reason = "unusable"     // what links mean cannot be run, or was changed since
 	Spelling    Reason = "spelling"     // several spellings of one name, or a name that is in properties only
 	BelievedLie Reason = "time-claimed" // links mean an image that claims to be made after it was stored
@@ -129,20 +129,23 @@ func (v *verification) one(ctx context.Context, name group) (Difference, error) 
 	d := Difference{Name: name.key}
 	old, by := v.old(name.links)
 	found, err := dockerimage.Resolve(ctx, v.API, name.key, dockerimage.Policy{})
-	_, invalid := imageref.Parse(name.key)
-	isHash := byHash.MatchString(name.key)
-	if err != nil && !errors.Is(err, dockerimage.ErrNotFound) && invalid == nil {
+	if err != nil && fault.SideOf(err) != fault.Request { // which says that the name means nothing
 		return d, err
 	}
+	hash := ""
 	if old != nil {
 		d.ByLinks = Answer{old.UUID, old.PortableDataHash}
+		hash, _ = old.foundIn().Hash() // "" is no digest
 	}
 	d.ByProperties = Answer{found.UUID, found.PDH}
+	_, _, kind := readName(name.key, hash)
 	switch {
 	case d.ByLinks.PortableDataHash == d.ByProperties.PortableDataHash:
 		d.Reason = Same
-	case invalid != nil && !isHash:
+	case kind == BadName:
 		d.Reason = InvalidName
+	case kind == NoTag || kind == HashPart:
+		d.Reason = LeftOut
 	case old == nil:
 		d.Reason = Spelling
 	case old.foundIn().Check() != nil:

@@ -73,9 +73,47 @@ func (t *verifySuite) TestEverythingIsExplained(c *check.C) {
 			}
 		}
 	}
-	for _, reason := range []Reason{Same, InvalidName, Unusable, Spelling, Undated, OldestLink} {
+	for _, reason := range []Reason{Same, InvalidName, LeftOut, Unusable, Spelling, Undated, OldestLink} {
 		c.Check(total[reason] > 0, check.Equals, true, check.Commentf("%s: %v", reason, total))
 	}
+}
+
+// A name that means something else by properties, or nothing, is no matter of
+// migrating, and does not keep others from being compared.
+func (t *verifySuite) TestLeftOut(c *check.C) {
+	s := &server{}
+	image, other := s.image(alice, 1, nil), s.image(alice, 2, record{keyNames: "registry.example:5000/lab/both:latest"})
+	names := map[string]Answer{
+		"sha256:abc":                      {}, // too short for a hash
+		"sha256:" + hexOf(2)[:20]:         {other, s.get(other).text("portable_data_hash")},
+		"sha256:" + hexOf(3)[:20]:         {},
+		"registry.example:5000/lab/app":   {},
+		"registry.example:5000/lab/both":  {other, s.get(other).text("portable_data_hash")},
+		"Lab/App@sha256:" + hexOf(1):      {}, // no name at all
+		"sha256:" + hexOf(1)[:12]:         {image, s.get(image).text("portable_data_hash")},
+		"registry.example:5000/lab/app:1": {image, s.get(image).text("portable_data_hash")},
+	}
+	for name := range names {
+		s.link(alice, className, name, image, made)
+	}
+	_, err := (&Migration{Store: ByAPI(&view{server: s}, 0), Rollback: rollbackFile(c)}).Run(t.ctx)
+	c.Assert(err, check.IsNil)
+	counts, all := t.verify(c, s)
+	c.Check(counts, check.DeepEquals, map[Reason]int{LeftOut: 5, InvalidName: 1, Same: 2})
+	for _, d := range all {
+		c.Check(d.ByLinks.Collection, check.Equals, image)
+		c.Check(d.ByProperties, check.Equals, names[d.Name], check.Commentf(d.Name))
+	}
+	// An API server that does not answer says nothing of such a name.
+	s.refuse = func(_, path string) error {
+		if strings.HasSuffix(path, "collections") {
+			return errStopped
+		}
+		return nil
+	}
+	v := &verification{Verification: &Verification{API: &view{server: s}}}
+	_, err = v.one(t.ctx, group{key: "registry.example:5000/lab/app"})
+	c.Check(err, check.ErrorMatches, "api: find image collections with .*: stopped")
 }
 
 // Of two collections with one image, made at one time, either may be meant.

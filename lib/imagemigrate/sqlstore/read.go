@@ -20,7 +20,7 @@ const page = 2000
 // What administrators see where they do not ask for the trash. Rows without an owner
 // are not seen by anybody.
 const (
-	seen     = ` NOT owner_uuid IN (SELECT group_uuid FROM trashed_groups WHERE trash_at <= statement_timestamp())`
+	seen     = ` owner_uuid IS NOT NULL AND NOT owner_uuid IN (SELECT group_uuid FROM trashed_groups WHERE trash_at <= statement_timestamp())`
 	seenColl = seen + ` AND (trash_at <= statement_timestamp()) IS NOT TRUE AND uuid = current_version_uuid`
 )
 

@@ -96,5 +96,5 @@ func isBusy(err error) bool {
 // unknown is an error about a schema.
 func unknown(format string, args ...interface{}) error {
 	return &fault.Error{Op: "check", Side: fault.Request, Subject: "database", Err: fmt.Errorf(format, args...),
-		Hint: "leave out --sql: the way through the API takes any version of Arvados"}
+		Hint: "leave out --sql: the way through the API takes Arvados 2.5.0 and later"}
 }

@@ -13,22 +13,31 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// update changes collections that are as they were read and that nobody is changing
-// at this moment. It sets what the API server sets with a change of properties:
-// whoever looks at modified_at sees it. No properties at all are NULL.
-const update = `WITH free AS MATERIALIZED (
-	SELECT c.uuid, plan.after
-	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS plan (uuid, owner, pdh, before, after)
-		JOIN collections c ON c.uuid = plan.uuid
-	WHERE c.properties IS NOT DISTINCT FROM plan.before::jsonb AND c.owner_uuid = plan.owner AND c.portable_data_hash = plan.pdh
+// fits is where a collection is as it was read, and may be written to.
+const fits = `c.properties IS NOT DISTINCT FROM planned.before::jsonb AND c.owner_uuid = planned.owner AND c.portable_data_hash = planned.pdh
 		AND c.current_version_uuid = c.uuid AND (c.trash_at <= statement_timestamp()) IS NOT TRUE
-		AND NOT c.owner_uuid IN (SELECT uuid FROM frozen_groups) AND c.preserve_version IS NOT TRUE
+		AND NOT c.owner_uuid IN (SELECT uuid FROM frozen_groups) AND c.preserve_version IS NOT TRUE`
+
+// update changes collections that are as they were read and that nobody has locked at
+// this moment, and tells of all that are as they were read which those are. It sets
+// what the API server sets with a change of properties: whoever looks at modified_at
+// sees it. No properties at all are NULL.
+const update = `WITH planned AS MATERIALIZED (
+	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS planned (uuid, owner, pdh, before, after)
+), fit AS MATERIALIZED (
+	SELECT c.uuid FROM planned JOIN collections c ON c.uuid = planned.uuid
+	WHERE ` + fits + `
+), free AS MATERIALIZED (
+	SELECT c.uuid, planned.after FROM planned JOIN collections c ON c.uuid = planned.uuid
+	WHERE ` + fits + `
 	FOR UPDATE OF c SKIP LOCKED
+), changed AS (
+	UPDATE collections c
+	SET properties = nullif(free.after::jsonb, 'null'), modified_at = statement_timestamp(), updated_at = statement_timestamp(), modified_by_user_uuid = $6
+	FROM free WHERE c.uuid = free.uuid
+	RETURNING c.uuid
 )
-UPDATE collections c
-SET properties = nullif(free.after::jsonb, 'null'), modified_at = statement_timestamp(), updated_at = statement_timestamp(), modified_by_user_uuid = $6
-FROM free WHERE c.uuid = free.uuid
-RETURNING c.uuid`
+SELECT uuid, uuid IN (SELECT uuid FROM changed) FROM fit`
 
 // atOnce is how many changes are made in one transaction: others wait for a short
 // one at most where they need the disk.
@@ -40,27 +49,33 @@ const rest = 0.5
 
 // Write makes changes in short transactions. Collections that somebody else has
 // locked, or has changed since they were read, are left to another attempt.
-func (s *Store) Write(ctx context.Context, changes []imagemigrate.Planned, wait func(context.Context) error) ([]error, error) {
-	var refusals []error
+func (s *Store) Write(ctx context.Context, changes []imagemigrate.Planned, wait func(context.Context) error, done func(i int, err error) error) error {
+	first := 0
 	for some := range slices.Chunk(changes, atOnce) {
 		for range some {
 			if err := wait(ctx); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		began := time.Now()
-		more, err := s.write(ctx, some)
+		outcomes, err := s.write(ctx, some)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		refusals = append(refusals, more...)
+		took := time.Since(began)
+		for i, outcome := range outcomes {
+			if err := done(first+i, outcome); err != nil {
+				return err
+			}
+		}
+		first += len(some)
 		select {
-		case <-time.After(time.Duration(rest * float64(time.Since(began)))):
+		case <-time.After(time.Duration(rest * float64(took))):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	return refusals, nil
+	return nil
 }
 
 // patience is how often changes are tried while the whole table is locked, by an
@@ -73,9 +88,9 @@ const (
 // write makes changes in one transaction, as soon as the table can be written to.
 func (s *Store) write(ctx context.Context, changes []imagemigrate.Planned) ([]error, error) {
 	for attempt := 1; ; attempt++ {
-		refusals, err := s.try(ctx, changes)
+		outcomes, err := s.try(ctx, changes)
 		if err == nil || ctx.Err() != nil || !isBusy(err) || attempt == patience {
-			return refusals, err
+			return outcomes, err
 		}
 		select {
 		case <-time.After(pause):
@@ -98,23 +113,27 @@ func (s *Store) try(ctx context.Context, changes []imagemigrate.Planned) ([]erro
 		}
 		befores = append(befores, before)
 	}
-	done := map[string]bool{}
+	written := map[string]bool{} // of those that are as they were read
 	rows, err := s.conn.Query(ctx, update, uuids, owners, pdhs, befores, afters, s.user)
 	if err == nil {
 		var uuid string
-		_, err = pgx.ForEachRow(rows, []interface{}{&uuid}, func() error {
-			done[uuid] = true
+		var changed bool
+		_, err = pgx.ForEachRow(rows, []interface{}{&uuid, &changed}, func() error {
+			written[uuid] = changed
 			return nil
 		})
 	}
 	if err != nil {
 		return nil, dbFault("change", "collections", err)
 	}
-	refusals := make([]error, len(changes))
+	outcomes := make([]error, len(changes))
 	for i, change := range changes {
-		if !done[change.Collection] {
-			refusals[i] = imagemigrate.ErrChanged
+		switch changed, fit := written[change.Collection]; {
+		case !fit:
+			outcomes[i] = imagemigrate.ErrChanged
+		case !changed:
+			outcomes[i] = imagemigrate.ErrLocked
 		}
 	}
-	return refusals, nil
+	return outcomes, nil
 }
