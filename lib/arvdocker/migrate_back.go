@@ -62,15 +62,7 @@ func (s *session) deleteLinks(ctx context.Context, flags migrateFlags, report io
 	if err != nil {
 		return err
 	}
-	if flags.report != "-" { // which is for programs
-		verb := "deleted"
-		if flags.dryRun {
-			verb = "to be deleted"
-		}
-		fmt.Fprintf(s.Stdout, "links %s: %d, gone before: %d, left: %d, failed: %d\n",
-			verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
-		printCounts(s.Stdout, summary.Cases)
-	}
+	s.sumUndone(flags, summary, "links deleted", "links to be deleted", "gone before")
 	return failures(summary)
 }
 

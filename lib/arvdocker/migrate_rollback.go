@@ -41,17 +41,21 @@ func (s *session) rollBack(ctx context.Context, flags migrateFlags, report io.Wr
 	if err != nil {
 		return err
 	}
-	if flags.report != "-" { // which is for programs
-		verb := "taken back"
-		if flags.dryRun {
-			verb = "to be taken back"
-		}
-		fmt.Fprintf(s.Stdout, "changes %s: %d, undone before: %d, left: %d, failed: %d\n",
-			verb, summary.Written, summary.Unchanged, summary.Left, summary.Failed)
-		printCounts(s.Stdout, summary.Cases)
-	}
+	s.sumUndone(flags, summary, "changes taken back", "changes to be taken back", "undone before")
 	if kept > 0 {
 		s.say("properties that somebody has changed since stay as they are, in collections: %d", kept)
 	}
 	return failures(summary)
+}
+
+// sumUndone says how many changes have been undone, or would be.
+func (s *session) sumUndone(flags migrateFlags, summary imagemigrate.Summary, undone, would, before string) {
+	if flags.report == "-" { // which is for programs
+		return
+	}
+	if flags.dryRun {
+		undone = would
+	}
+	fmt.Fprintf(s.Stdout, "%s: %d, %s: %d, left: %d, failed: %d\n", undone, summary.Written, before, summary.Unchanged, summary.Left, summary.Failed)
+	printCounts(s.Stdout, summary.Cases)
 }
