@@ -45,7 +45,7 @@ const atOnce = 10
 
 // rest is the time without writes after each transaction, as a part of the time that
 // it took: the slower the database is, the more of it is left to others.
-const rest = 0.5
+const rest = 0.25
 
 // Write makes changes in short transactions. Collections that somebody else has
 // locked, or has changed since they were read, are left to another attempt.
